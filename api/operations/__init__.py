@@ -1,0 +1,1 @@
+"""What really happens: jobs accepted by the methods, run as durable workflows on the hypervisor."""

@@ -1,0 +1,135 @@
+"""Settings: one TOML file, overridden by ``HYPERVISOR_*`` variables.
+
+The file is ``$HYPERVISOR_CONFIG``, else ``hypervisor.toml`` in the state folder.
+"""
+
+import ipaddress
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+def _interface4(value: str) -> str:
+    return str(ipaddress.IPv4Interface(value))
+
+
+def _interface6(value: str) -> str:
+    return str(ipaddress.IPv6Interface(value))
+
+
+class DatacenterSettings(BaseModel):
+    """One storage pool and one network. `ipv4` and `ipv6` are the gateway's addresses with their prefixes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dc_code: str = Field(max_length=16, pattern=r"^[A-Z0-9-]+$")
+    iso: str = Field(max_length=2)
+    name: str
+    country: str
+    pool: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    network: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    bridge: str = Field(pattern=r"^[A-Za-z0-9._-]{1,15}$")
+    ipv4: Annotated[str, AfterValidator(_interface4)]
+    ipv6: Annotated[str, AfterValidator(_interface6)]
+
+
+_DATACENTERS = (
+    DatacenterSettings(
+        dc_code="FR-SD5", iso="FR", name="Bissy", country="France", pool="hypervisor-fr-sd5",
+        network="hypervisor-fr-sd5", bridge="hv-fr-sd5", ipv4="10.105.0.1/20", ipv6="fd67:6864:105::1/64",
+    ),
+    DatacenterSettings(
+        dc_code="LU-BI1", iso="LU", name="Bissen", country="Luxembourg", pool="hypervisor-lu-bi1",
+        network="hypervisor-lu-bi1", bridge="hv-lu-bi1", ipv4="10.103.0.1/20", ipv6="fd67:6864:103::1/64",
+    ),
+)  # fmt: skip
+
+
+class Limits(BaseModel):
+    """What one object may ask for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cores: PositiveInt = Field(default_factory=lambda: max(8, os.cpu_count() or 1))
+    memory: PositiveInt = 65536  # MiB
+    disk_size: PositiveInt = 2 * 1024 * 1024  # MiB
+    script: PositiveInt = 65535  # characters
+
+
+class Patience(BaseModel):
+    """How long a guest is waited for, in seconds; the defaults are the reference's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stop: PositiveFloat = 300  # then the power is cut
+    stop_again: PositiveFloat = 150  # when the second stop message is sent
+    reboot: PositiveFloat = 120  # then the machine is reset
+
+
+class Settings(BaseSettings):
+    """Everything that can be chosen."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HYPERVISOR_", env_nested_delimiter="__", extra="forbid", frozen=True, nested_model_default_partial_update=True
+    )
+
+    listen: str = "127.0.0.1:8080"
+    state: Path = Path("/var/lib/hypervisor")
+    api_key: str | None = Field(default=None, pattern=r"^[a-z0-9]{24}$", repr=False)
+    libvirt_uri: str = "qemu:///system"
+    database: str | None = None  # an SQLAlchemy URL; SQLite in the state folder when there is none
+    threads: PositiveInt = 16
+    acceleration: Literal["auto", "kvm", "tcg"] = "auto"
+    account: str = Field(default="LOCAL-GANDI", pattern=r"^[A-Z0-9-]{3,64}$")
+    datacenters: tuple[DatacenterSettings, ...] = _DATACENTERS
+    limits: Limits = Limits()
+    patience: Patience = Patience()
+    console_host: str = "localhost"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over variables, variables over the file."""
+        state = Path(os.environ.get("HYPERVISOR_STATE", "/var/lib/hypervisor"))
+        file = Path(os.environ.get("HYPERVISOR_CONFIG", state / "hypervisor.toml"))
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file))
+
+    @cached_property
+    def database_url(self) -> str:
+        """Where the records are."""
+        return self.database or f"sqlite:///{self.state / 'store.db'}"
+
+    @cached_property
+    def workflows_url(self) -> str:
+        """Where the progress of running work is kept."""
+        return f"sqlite:///{self.state / 'workflows.db'}"
+
+    @cached_property
+    def pools(self) -> Path:
+        """The folder of the storage pools."""
+        return self.state / "pools"
+
+    @cached_property
+    def logs(self) -> Path:
+        """The folder of the guests' console logs."""
+        return self.state / "console"
+
+    @cached_property
+    def images(self) -> Path:
+        """The folder of built images."""
+        return self.state / "images"

@@ -1,0 +1,1 @@
+"""Domains: what libvirt calls virtual machines."""
