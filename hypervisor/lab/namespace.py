@@ -2,8 +2,10 @@
 
 import errno
 import fcntl
+import os
 import socket
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 from hypervisor.lab import record
@@ -49,6 +51,7 @@ def build(folder: Path, hostname: str) -> None:
     Raises:
         OSError: the kernel refuses one of the steps; the message names it.
     """
+    here = Path.cwd()
     unshare(NEW_MOUNT | NEW_NET | NEW_UTS)
     # Slave, not private: nothing leaves the lab, yet what the host unmounts does not stay busy because of it.
     mount("none", "/", None, MS_REC | MS_SLAVE)
@@ -62,6 +65,8 @@ def build(folder: Path, hostname: str) -> None:
     for place in _HIDDEN:
         if Path(place).is_dir():
             mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
+    with suppress(OSError):
+        os.chdir(here)  # where that lies below one of the new mounts
     socket.sethostname(hostname)
     _loopback_up()
     for name, value in _NETWORK.items():
