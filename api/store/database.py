@@ -24,7 +24,7 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A transaction that holds the write lock from its start, so what it checked stays true; commits at the end."""
+        """A transaction that holds the write lock from its start, so that what it checked stays true."""
         with self._sessions() as session, session.begin():
             session.connection(execution_options={"write_lock": True})
             yield session
@@ -37,7 +37,9 @@ class Store:
 def _open(url: str) -> Engine:
     if not url.startswith("sqlite"):
         return create_engine(url, pool_size=20, max_overflow=40)
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, pool_size=20, max_overflow=40)
+    engine = create_engine(
+        url, connect_args={"timeout": 30, "check_same_thread": False}, pool_size=20, max_overflow=40
+    )
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import JSON, Double, ForeignKey, Index, MetaData, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column, relationship
 
 
@@ -16,7 +16,16 @@ class Record(DeclarativeBase):
     """A row."""
 
     __abstract__ = True
-    __table_args__: Any = {"sqlite_autoincrement": True}
+    # a constraint needs a name before a later migration can change it
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    __table_args__: Any = {"sqlite_autoincrement": True}  # noqa: RUF012 - typed by SQLAlchemy
     type_annotation_map: ClassVar = {dict[str, Any]: JSON, list[str]: JSON}
 
 
@@ -43,7 +52,7 @@ class Account(Record):
 
 
 class ApiKey(Record):
-    """An API key, kept as the SHA-256 of its 24 random characters (124 bits: no salt or stretching needed)."""
+    """An API key, kept as the SHA-256 of its 24 random characters (124 bits: no salt, no stretching)."""
 
     __tablename__ = "api_key"
     id: Mapped[int] = _id()
@@ -164,7 +173,7 @@ class Iface(Record):
     datacenter_id: Mapped[int] = mapped_column(ForeignKey("datacenter.id"))
     vlan_id: Mapped[int | None] = mapped_column(ForeignKey("vlan.id"))
     mac: Mapped[str] = mapped_column(String(17), unique=True)
-    bandwidth: Mapped[float]  # kbit/s
+    bandwidth: Mapped[float] = mapped_column(Double)  # kbit/s
     state: Mapped[str] = mapped_column(String(16), default="being_created")
     vm_id: Mapped[int | None] = mapped_column(ForeignKey("vm.id"), index=True)
     num: Mapped[int | None]
@@ -206,7 +215,7 @@ class SshKey(Record):
 
 
 class Job(Record):
-    """One accepted call: the workflow that does it and what it was given. It owns one operation or several."""
+    """One accepted call: the workflow that does it, what it was given, its one operation or several."""
 
     __tablename__ = "job"
     id: Mapped[int] = _id()
@@ -219,7 +228,7 @@ class Job(Record):
 
 
 class Claim(Record):
-    """An unfinished job's hold on an object: jobs that share one run in the order in which they were accepted."""
+    """An unfinished job's hold on an object: jobs that share one run in the order of their acceptance."""
 
     __tablename__ = "claim"
     resource: Mapped[str] = mapped_column(String(32), primary_key=True)  # "vm:12", "disk:7"

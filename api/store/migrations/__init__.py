@@ -1,0 +1,1 @@
+"""The schema's revisions, oldest first in `versions`; `api.store.schema.upgrade` runs them."""
