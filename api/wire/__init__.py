@@ -1,0 +1,1 @@
+"""The wire: HTTP, XML-RPC and the process that serves them."""
