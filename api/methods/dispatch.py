@@ -66,7 +66,9 @@ def authenticate(services: Services, key: Any) -> Account:
     if not isinstance(key, str):
         raise refuse(Object.STRING, Cause.TYPE, "the API key is a string of 24 characters")
     if not _KEY.match(key):
-        raise refuse(Object.STRING, Cause.BADPARAMETER, "the API key does not match '^[a-z0-9]{24}$'", "apikey")
+        raise refuse(
+            Object.STRING, Cause.BADPARAMETER, "the API key does not match '^[a-z0-9]{24}$'", "apikey"
+        )
     wanted = digest(key)
     with services.store.reading() as session:
         found = session.scalar(select(ApiKey).where(ApiKey.digest == wanted))

@@ -5,10 +5,19 @@ Types are those of the wire: nothing is coerced but an integer where a double is
 
 import re
 from collections.abc import Iterable
-from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from api.methods.faults import Cause, Fault, Object, refuse
@@ -24,7 +33,9 @@ class Parameters(BaseModel):
 
 def invalid(subject: Object, cause: Cause, reason: str) -> PydanticCustomError:
     """What a validator raises when the fault is a special one; `reason` may be shown to the caller."""
-    return PydanticCustomError("fault", "{reason}", {"reason": reason, "subject": int(subject), "cause": int(cause)})
+    return PydanticCustomError(
+        "fault", "{reason}", {"reason": reason, "subject": int(subject), "cause": int(cause)}
+    )
 
 
 def _no_boolean(value: Any) -> Any:
@@ -34,18 +45,30 @@ def _no_boolean(value: Any) -> Any:
     return value
 
 
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
+def _no_boolean_double(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("float_type", "Input should be a valid number")
+    return value
 
 
+def _listed(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    if isinstance(value, list):
+        return check(value)
+    try:
+        return check([value])
+    except ValidationError as error:
+        # the caller gave no array, so the fault names no position in one
+        detail = error.errors(include_url=False, include_input=False)[0]
+        context = {**detail.get("ctx", {}), "said": detail["msg"]}
+        raise PydanticCustomError(detail["type"], "{said}", context) from None
 
-T = TypeVar("T")
+
 Int = Annotated[int, BeforeValidator(_no_boolean), Field(ge=-MAX_INT - 1, le=MAX_INT)]
 Id = Int
 Text = Annotated[str, Field(max_length=65535)]
-Double = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=False)]
-Ints = Annotated[list[Int], BeforeValidator(_listed), Field(max_length=1000)]
-Texts = Annotated[list[Text], BeforeValidator(_listed), Field(max_length=1000)]
+Double = Annotated[float, BeforeValidator(_no_boolean_double), Field(allow_inf_nan=False)]
+Ints = Annotated[list[Int], WrapValidator(_listed), Field(max_length=1000)]
+Texts = Annotated[list[Text], WrapValidator(_listed), Field(max_length=1000)]
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
 
@@ -72,9 +95,7 @@ def _ip_version(value: Any) -> Any:
     if isinstance(value, str) and value in ("4", "6"):
         return int(value)
     if isinstance(value, str):
-        raise PydanticCustomError("fault", "{reason}", {
-            "reason": "ip_version is 4 or 6", "subject": int(Object.STRING), "cause": int(Cause.BADPARAMETER),
-        })
+        raise invalid(Object.STRING, Cause.BADPARAMETER, "ip_version is 4 or 6")
     return value
 
 
@@ -86,7 +107,7 @@ def _known_version(value: int) -> int:
 
 def _date(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value
+        return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
     for form in ("%Y%m%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"):
         try:
             return datetime.strptime(value, form)  # noqa: DTZ007 - the wire format's dates carry no zone
@@ -144,8 +165,14 @@ def _as_fault(detail: ErrorDetails) -> Fault:
     fields = tuple(str(part) for part in detail["loc"])
     if detail["type"] == "fault":
         context = detail["ctx"]
-        return refuse(Object(context["subject"]), Cause(context["cause"]), _named(fields, context["reason"]), *fields)
+        return refuse(
+            Object(context["subject"]), Cause(context["cause"]), _named(fields, context["reason"]), *fields
+        )
     subject, cause = _FAULTS.get(detail["type"], (Object.STRING, Cause.BADPARAMETER))
+    if subject is Object.INTEGER and any(
+        isinstance(bound, float) for bound in detail.get("ctx", {}).values()
+    ):
+        subject = Object.FLOAT
     return refuse(subject, cause, _named(fields, _SAID.get(detail["type"], detail["msg"])), *fields)
 
 

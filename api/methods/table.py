@@ -115,7 +115,9 @@ def method(
 def _parameter(declared: inspect.Parameter, hint: Any) -> Parameter:
     adapter: TypeAdapter[Any] = TypeAdapter(hint, config=None if _is_model(hint) else _STRICT)
     mandatory = declared.default is inspect.Parameter.empty
-    return Parameter(declared.name, adapter, mandatory, None if mandatory else declared.default, _wire_type(adapter))
+    return Parameter(
+        declared.name, adapter, mandatory, None if mandatory else declared.default, _wire_type(adapter)
+    )
 
 
 def _is_model(hint: Any) -> bool:
@@ -126,7 +128,14 @@ def _is_model(hint: Any) -> bool:
     return False
 
 
-_WIRE = {"integer": "int", "string": "string", "boolean": "boolean", "number": "double", "array": "array", "object": "struct"}
+_WIRE = {
+    "integer": "int",
+    "string": "string",
+    "boolean": "boolean",
+    "number": "double",
+    "array": "array",
+    "object": "struct",
+}
 
 
 def _wire_type(adapter: TypeAdapter[Any]) -> str:

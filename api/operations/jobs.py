@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from api.store.models import Account, Claim, Job, Operation
 
 
-class DryRunPassed(Exception):  # noqa: N818 - it is good news
+class DryRunPassed(Exception):
     """The call would have been accepted."""
 
 
@@ -81,8 +81,12 @@ class Jobs:
             session.add(operation)
             session.flush()
             operations.append(operation)
-        event.listen(session, "after_commit", lambda _session: self._wake(), once=True)
+        self.wake_after(session)
         return operations
+
+    def wake_after(self, session: Session) -> None:
+        """Let the queue look for startable jobs once `session` has committed."""
+        event.listen(session, "after_commit", lambda _session: self._wake(), once=True)
 
 
 def _params(origin: Origin, plan: Planned) -> dict[str, Any]:

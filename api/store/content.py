@@ -19,7 +19,7 @@ def populate(session: Session, settings: Settings) -> None:
     """Bring the datacenters in line with the settings.
 
     Missing ones are inserted, changed ones updated. One that the settings no longer name is closed, never
-    deleted: its disks may still be there. Raises `SettingsConflict` when a pool or a network in use would change.
+    deleted: its disks may still be there. Raises `SettingsConflict` when a used pool or network would change.
     """
     known = {record.dc_code: record for record in session.scalars(select(Datacenter))}
     for wanted in settings.datacenters:
