@@ -1,0 +1,60 @@
+# make help lists the targets. Each one first sets up what is missing: system packages, then .venv.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# The system's Python: libvirt's binding and the lab must not depend on what is first in somebody's PATH.
+PYTHON ?= /usr/bin/python3
+# More arguments for pytest or the benchmark: make test ARGS='-k lab'
+ARGS ?=
+
+BIN := .venv/bin
+READY := .venv/.ready
+KEPT := CI,HYPERVISOR_CONFIG,HYPERVISOR_LISTEN,HYPERVISOR_STATE,HYPERVISOR_API_KEY,HYPERVISOR_LIBVIRT_URI
+# A lab needs root.
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=$(KEPT))
+
+.PHONY: help setup run test bench lint format clean packages image
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## install what is missing: system packages (with sudo), then the Python environment
+
+run: $(READY) ## serve the API; prints the endpoint, a key and a first VM to paste
+	@$(BIN)/hypervisor serve --setup
+
+test: lint image ## lint, then run every test in a private lab
+	$(AS_ROOT) $(BIN)/hypervisor lab -- $(BIN)/python -m pytest $(ARGS)
+
+bench: image ## print the performance table
+	$(AS_ROOT) $(BIN)/hypervisor lab -- $(BIN)/python -m tests.bench $(ARGS)
+
+lint: $(READY) ## check style, types and the layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## bring the code into form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove the environment and all caches; the service's data stays
+	$(if $(AS_ROOT),sudo) rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	$(if $(AS_ROOT),sudo) find api hypervisor tests -name __pycache__ -prune -exec rm -rf {} +
+
+# The image that the tests boot; nothing to do once it is there.
+image: $(READY)
+	@$(AS_ROOT) $(BIN)/hypervisor image build tiny
+
+packages:
+	@vagrant/provision.sh --check >/dev/null || vagrant/provision.sh
+
+$(READY): pyproject.toml | packages
+	@echo 'setup: making .venv with $(PYTHON)'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
