@@ -1,7 +1,7 @@
 """Filters, order and pages of the ``list`` and ``count`` methods.
 
 A scalar means equality, an array "one of" (the empty one matches nothing), several keys must all match;
-``~key`` is a pattern (case-insensitive, anywhere in the text, ``*`` and ``%`` stand for anything), ``<key`` and
+``~key`` is a pattern (anywhere in the text, in any case; ``*`` and ``%`` stand for anything), ``<key`` and
 ``>key`` are before and after. Rows come by ascending id unless `sort_by` says otherwise.
 """
 

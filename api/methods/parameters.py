@@ -73,8 +73,13 @@ Texts = Annotated[list[Text], WrapValidator(_listed), Field(max_length=1000)]
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
 
 
+def is_hostname(value: str) -> bool:
+    """Whether `value` is a host name by RFC 1123."""
+    return len(value) <= 253 and all(_LABEL.match(label) for label in value.split("."))
+
+
 def _hostname(value: str) -> str:
-    if len(value) > 253 or not all(_LABEL.match(label) for label in value.split(".")):
+    if not is_hostname(value):
         raise invalid(
             Object.VM,
             Cause.HOSTNAME,

@@ -1,11 +1,11 @@
-"""The method table: every method of the API stands here once, with its parameters, its text and its aliases."""
+"""The method table: every method of the API once, with its parameters, its text and its aliases."""
 
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from api.methods.faults import Cause, Fault, Object, refuse
 from api.methods.parameters import as_faults
@@ -51,15 +51,21 @@ class Method:
 
     def bind(self, arguments: list[Any]) -> list[Any]:
         """Check positional `arguments` (without the key); raises the Fault of the first wrong one."""
+        bound, faults = self.check(arguments)
+        if faults:
+            raise faults[0]
+        return bound
+
+    def check(self, arguments: list[Any]) -> tuple[list[Any], list[Fault]]:
+        """The values of positional `arguments`, and one Fault for each that is wrong or has a wrong key."""
         least = sum(parameter.mandatory for parameter in self.parameters)
         if not least <= len(arguments) <= len(self.parameters):
             wanted = str(least) if least == len(self.parameters) else f"{least} to {len(self.parameters)}"
-            raise refuse(
-                Object.METHOD,
-                Cause.BADPARAMETER,
-                f"{self.name} takes {wanted} arguments after the API key, not {len(arguments)}",
-            )
-        bound = []
+            after = " after the API key" if self.takes_key else ""
+            text = f"{self.name} takes {wanted} arguments{after}, not {len(arguments)}"
+            return [], [refuse(Object.METHOD, Cause.BADPARAMETER, text)]
+        bound: list[Any] = []
+        faults: list[Fault] = []
         for position, parameter in enumerate(self.parameters):
             if position >= len(arguments) or (arguments[position] is None and not parameter.mandatory):
                 bound.append(parameter.default)
@@ -67,8 +73,8 @@ class Method:
             try:
                 bound.append(parameter.adapter.validate_python(arguments[position]))
             except ValidationError as error:
-                raise _in_parameter(parameter.name, as_faults(error)[0]) from None
-        return bound
+                faults += (_in_parameter(parameter.name, fault) for fault in as_faults(error))
+        return bound, faults
 
 
 def _in_parameter(name: str, fault: Fault) -> Fault:
@@ -87,7 +93,7 @@ def method(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Enter a function into the table as `name`.
 
-    `returns` is the wire type of its answer. With `alias`, a name under ``hosting.`` is also served without it.
+    `returns` is the answer's wire type. With `alias`, a name under ``hosting.`` is served without that too.
     The function's first parameter is the `Call`, the others are the method's, checked by their annotations.
     """
 
@@ -123,7 +129,7 @@ def _parameter(declared: inspect.Parameter, hint: Any) -> Parameter:
 def _is_model(hint: Any) -> bool:
     try:
         TypeAdapter(hint, config=_STRICT)
-    except Exception:  # noqa: BLE001 - pydantic's own refusal: a model brings its own configuration
+    except PydanticUserError:  # a model brings its own configuration
         return True
     return False
 
