@@ -1,0 +1,56 @@
+"""The networks of the datacenters, and the addresses that DHCP hands out on them.
+
+A datacenter has one libvirt network. Its dnsmasq answers a MAC that has a reservation with exactly the
+reserved addresses, and nobody else. How the reservations get there was chosen by trying the ways there are:
+
+`virNetworkUpdate` with `<host>`
+    libvirt takes down and puts back every firewall rule of the network for each entry: half a second to a
+    second for one address, in which guests have no NAT. Its IPv6 entry knows a DUID but no MAC; a DUID is
+    the guest's own choice (RFC 8415, section 11: one for all its interfaces, another one after a
+    reinstallation), and systemd-networkd, NetworkManager and Windows do not choose the one that follows
+    from the MAC.
+`dhcp-hostsdir` of dnsmasq
+    takes new files by inotify, but a changed or deleted one only with a signal.
+a folder in `dhcp-hostsfile`, written as volumes of a libvirt storage pool (chosen)
+    One file for a reservation, so that nobody has to rewrite a shared one; its line holds the MAC, which
+    dnsmasq matches in DHCPv4 and in DHCPv6, whatever the DUID. libvirt sends dnsmasq the signal that makes
+    it read all files again when a DNS record of the network changes, without touching the firewall. All of
+    it goes through libvirt's API, so libvirt may be on another host. Some milliseconds for one reservation.
+
+IPv6 is offered in two ways that agree when the address is `eui64` of the MAC, as it should be: by DHCPv6,
+and by router advertisements from which a guest forms that same address itself. So a guest without DHCPv6
+has it too, and one that comes back with a new DUID while dnsmasq still holds the lease of the old one. The
+price: a guest that forms other addresses (privacy extensions) has them beside the assigned one, and a MAC
+without reservation can form one too; `NetworkSpec(slaac=False)` leaves DHCPv6 alone.
+
+An IPv4 address that goes to another MAC at once would be refused while dnsmasq holds the old lease. The new
+entry then names the old MAC as well: dnsmasq(8) gives up the lease of one MAC of an entry when another of
+them asks. A DHCPv6 lease cannot be taken away like this; it lasts ten minutes at most after the guest is
+gone.
+"""
+
+from hypervisor.network.addresses import allocate, eui64, normal_mac, random_mac
+from hypervisor.network.dhcp import assign, leases, release, reservations
+from hypervisor.network.networks import Outcome, ensure, remove
+from hypervisor.network.reservation import Lease, Reservation
+from hypervisor.network.spec import Mode, NetworkSpec, parse, render
+
+__all__ = [
+    "Lease",
+    "Mode",
+    "NetworkSpec",
+    "Outcome",
+    "Reservation",
+    "allocate",
+    "assign",
+    "ensure",
+    "eui64",
+    "leases",
+    "normal_mac",
+    "parse",
+    "random_mac",
+    "release",
+    "remove",
+    "render",
+    "reservations",
+]

@@ -1,0 +1,138 @@
+"""Make, change and remove the networks. Every call may be repeated."""
+
+import logging
+from enum import Enum
+
+import libvirt
+from lxml import etree
+
+from hypervisor.libvirt_errors import explained
+from hypervisor.network import bridge, conflicts
+from hypervisor.network.errors import ForeignNetwork, InvalidSpec, NoBridge
+from hypervisor.network.handles import check_ours, ensure_pool, find, network_lock
+from hypervisor.network.spec import NetworkSpec, parse, pool_of, render
+
+log = logging.getLogger(__name__)
+
+_VALIDATE = getattr(libvirt, "VIR_NETWORK_DEFINE_VALIDATE", 0)  # since libvirt 7.8
+
+
+class Outcome(Enum):
+    """What `ensure` did."""
+
+    UNCHANGED = "runs as it should"
+    STARTED = "made or started"
+    RESTARTED = "changed; no guest was on it"
+    PENDING = "changed when it starts the next time: guests are on it now"
+
+
+def ensure(connection: libvirt.virConnect, spec: NetworkSpec) -> Outcome:
+    """Define the network, start it, and have it started with libvirt.
+
+    One that runs as described is not touched. A changed one is restarted when no guest is on it; otherwise
+    the new description waits for the next start. Reservations stay as they are.
+    Raises `ForeignNetwork`, `BridgeInUse`, `NoBridge`, `SubnetInUse`, `LibvirtError`.
+    """
+    with network_lock(spec.name):
+        network = find(connection, spec.name)
+        if network is None:
+            conflicts.check(connection, spec)
+            network = _define(connection, spec)
+        else:
+            _check_bridge(network, spec)
+            if _now(network, libvirt.VIR_NETWORK_XML_INACTIVE) != spec:
+                _define(connection, spec)
+        if spec.serves:
+            ensure_pool(connection, spec)  # before the start: dnsmasq reads the folder then
+        with explained(f"network {spec.name}"):
+            if not network.autostart():
+                network.setAutostart(1)
+        return _run(connection, network, spec)
+
+
+def remove(connection: libvirt.virConnect, name: str) -> None:
+    """Stop and forget the network and all its reservations; does nothing when there is none.
+
+    Guests that are on it lose their network. Raises `ForeignNetwork`, `LibvirtError`.
+    """
+    with network_lock(name):
+        network = find(connection, name)
+        with explained(f"network {name}"):
+            if network is not None:
+                check_ours(name, network.XMLDesc())
+                if network.isActive():
+                    network.destroy()
+            try:
+                pool = connection.storagePoolLookupByName(pool_of(name))
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:
+                    raise
+            else:
+                if not pool.isActive():
+                    pool.create()
+                for volume in pool.listAllVolumes():
+                    volume.delete()
+                pool.destroy()
+                pool.delete()
+                pool.undefine()
+            # last: as long as the network is defined, a repeated call knows that the rest was ours
+            if network is not None and network.isPersistent():
+                network.undefine()
+
+
+def _define(connection: libvirt.virConnect, spec: NetworkSpec) -> libvirt.virNetwork:
+    with explained(f"network {spec.name}"):
+        return connection.networkDefineXMLFlags(render(spec), _VALIDATE)
+
+
+def _now(network: libvirt.virNetwork, flags: int = 0) -> NetworkSpec | None:
+    with explained(f"network {network.name()}"):
+        try:
+            return parse(network.XMLDesc(flags))
+        except (InvalidSpec, ValueError):
+            return None  # someone edited it into something else: define it anew
+
+
+def _check_bridge(network: libvirt.virNetwork, spec: NetworkSpec) -> None:
+    with explained(f"network {spec.name}"):
+        xml = network.XMLDesc()
+    check_ours(spec.name, xml)
+    element = etree.fromstring(xml.encode()).find("bridge")
+    name = None if element is None else element.get("name")
+    if name != spec.bridge:
+        raise ForeignNetwork(
+            f"the network {spec.name} of libvirt is on bridge {name}, not {spec.bridge}: name that, "
+            f"or stop its guests, then `virsh net-destroy {spec.name}` and `virsh net-undefine {spec.name}`"
+        )
+
+
+def _run(connection: libvirt.virConnect, network: libvirt.virNetwork, spec: NetworkSpec) -> Outcome:
+    with explained(f"network {spec.name}"):
+        active = bool(network.isActive())
+    if active:
+        if _now(network) == spec:
+            return Outcome.UNCHANGED
+        if _guests(connection, spec):
+            log.warning("network %s is changed when it starts the next time: guests are on it", spec.name)
+            return Outcome.PENDING
+    with explained(f"network {spec.name}"):
+        if active:
+            network.destroy()
+        conflicts.check(connection, spec)
+        network.create()
+    return Outcome.RESTARTED if active else Outcome.STARTED
+
+
+def _guests(connection: libvirt.virConnect, spec: NetworkSpec) -> bool:
+    """Whether something is plugged into the network's bridge."""
+    if conflicts.is_local(connection):
+        try:
+            return bool(bridge.ports(spec.bridge))
+        except NoBridge:
+            return False
+    with explained(f"guests of network {spec.name}"):
+        for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+            for source in etree.fromstring(domain.XMLDesc().encode()).iterfind("devices/interface/source"):
+                if spec.bridge == source.get("bridge") or spec.name == source.get("network"):
+                    return True
+    return False
