@@ -1,0 +1,206 @@
+"""The server: one gunicorn master that watches, one worker process that answers with threads.
+
+The worker holds everything that must exist once (the engine, the connection to libvirt), so there is never
+more than one: gunicorn's signals that would start a second (HUP, TTIN, TTOU, USR2) are ignored.
+"""
+
+import logging
+import mmap
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
+
+from api.wire.listen import (
+    Inherited,
+    Listen,
+    Tcp,
+    Unix,
+    activated,
+    listener,
+    open_listener,
+    parse_listen,
+    remove,
+)
+from api.wire.worker import BoundedWorker
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+__all__ = ["Inherited", "Listen", "Tcp", "Unix", "open_listener", "parse_listen", "serve"]
+
+THREADS = 16
+"""Requests answered at the same time."""
+
+KEEP_ALIVE = 15
+"""Seconds that a connection may be idle: clients that poll come back every one or two."""
+
+DRAIN = 10
+"""Seconds that requests have to finish after SIGTERM."""
+
+STOP = 20
+"""Seconds that `on_stop` has after that, before the worker is killed."""
+
+ORPHANED = 1.0
+"""Seconds in which a worker whose master is gone has to end: its successor may already be starting."""
+
+_log = logging.getLogger(__name__)
+
+
+def serve(
+    listen: Listen,
+    on_start: "Callable[[], WSGIApplication]",
+    on_stop: Callable[[], None],
+    ready: Callable[[], None],
+    threads: int = THREADS,
+) -> None:
+    """Serve at `listen` until SIGTERM, SIGINT or SIGQUIT; sockets passed by systemd take its place.
+
+    Runs in the main thread, without other threads: the worker is forked from here. In the worker run
+    `on_start`, which opens everything and gives the application, then `ready`, once, when requests are
+    answered, and at the end `on_stop`, unless `on_start` failed. The worker leaves with `os._exit`: nothing
+    of the caller's stack is unwound twice, and no handler of `atexit` runs in it. A worker that dies later is
+    replaced, with a new `on_start`.
+
+    Raises `OSError` when it cannot listen, `SystemExit` when the worker could not start (its reason is on
+    stderr).
+    """
+    before = {number: signal.getsignal(number) for number in (*Arbiter.SIGNALS, signal.SIGCHLD)}
+    opened: Sequence[Listen] = activated() or [listen]
+    bind = [f"fd://{listener(each).detach()}" for each in opened]
+    application = _Gunicorn(bind, _Worker(on_start, on_stop, ready), threads)
+    master = os.getpid()
+    status: Any = 0
+    try:
+        _Master(application).run()
+    except SystemExit as end:
+        status = end.code
+    finally:
+        if os.getpid() != master:
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(status if isinstance(status, int) else 1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for each in opened:
+            remove(each)
+    if status:
+        raise SystemExit(status)
+
+
+class _Worker:
+    """The life of the worker process, as gunicorn's hooks see it."""
+
+    def __init__(
+        self,
+        on_start: "Callable[[], WSGIApplication]",
+        on_stop: Callable[[], None],
+        ready: Callable[[], None],
+    ) -> None:
+        self._on_start, self._on_stop, self._ready = on_start, on_stop, ready
+        self._watched, self._held = os.pipe()
+        # shared by master and worker: whether a worker ever answered requests
+        self._answered = mmap.mmap(-1, 1)
+        self._started = False
+
+    def forked(self, arbiter: Arbiter, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
+        os.close(self._held)
+        worker.cfg.set("graceful_timeout", DRAIN)
+        threading.Thread(target=self._watch_master, name="master watch", daemon=True).start()
+
+    def _watch_master(self) -> None:
+        os.read(self._watched, 1)  # returns when the last holder of the other end, the master, is gone
+        _log.critical("the master process is gone, stopping")
+        os.kill(os.getpid(), signal.SIGQUIT)
+        time.sleep(ORPHANED)
+        os._exit(1)
+
+    def load(self) -> "WSGIApplication":
+        try:
+            application = self._on_start()
+        except Exception as error:
+            raise RuntimeError(f"The service cannot start: {error}") from error
+        self._started = True
+        return application
+
+    def answers(self, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
+        if self._answered[0] == 0:
+            self._ready()
+            self._answered[0] = 1
+
+    def exits(self, arbiter: Arbiter, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
+        # gunicorn calls this in the master too, for a worker it could not signal
+        if self._started and os.getpid() == worker.pid:
+            self._on_stop()
+
+    def ended(self, arbiter: Any, worker: Any) -> None:
+        """In the master: a worker that never got to answer is not tried again."""
+        if self._answered[0] == 0 and not arbiter.stopping:
+            reason = f"The service cannot start: its process {worker.pid} ended."
+            raise HaltServer(reason, arbiter.WORKER_BOOT_ERROR)
+
+
+class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
+    """gunicorn's settings, all from here: no file, no environment, no arguments."""
+
+    def __init__(self, bind: list[str], worker: _Worker, threads: int) -> None:
+        self._settings = {
+            "bind": bind,
+            "workers": 1,
+            "worker_class": BoundedWorker,
+            "threads": threads,
+            "keepalive": KEEP_ALIVE,
+            "graceful_timeout": DRAIN + STOP,
+            # no heartbeat: on_start may take long, and a slow engine on a busy host must not be killed
+            "timeout": 0,
+            "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108
+            "umask": 0o077,
+            "loglevel": "warning",
+            "forwarded_allow_ips": "",
+            "proxy_protocol": "off",
+            "control_socket_disable": True,
+            "post_fork": worker.forked,
+            "post_worker_init": worker.answers,
+            "worker_exit": worker.exits,
+            "child_exit": worker.ended,
+        }
+        self._worker = worker
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._settings.items():
+            if name in self.cfg.settings:  # the control socket came with gunicorn 25
+                self.cfg.set(name, value)
+
+    def load(self) -> "WSGIApplication":
+        return self._worker.load()
+
+
+class _Master(Arbiter):  # type: ignore[misc] # gunicorn ships no types
+    """gunicorn's master, without what would run two workers side by side."""
+
+    stopping = False
+
+    def stop(self, graceful: bool = True) -> None:
+        self.stopping = True
+        self.systemd = True  # to gunicorn: the paths of the sockets are not its own to remove
+        super().stop(graceful)
+
+    def handle_hup(self) -> None:
+        self.log.warning("SIGHUP is ignored: settings are read at the start only")
+
+    def handle_ttin(self) -> None:
+        self.log.warning("SIGTTIN is ignored: there is one worker process")
+
+    def handle_ttou(self) -> None:
+        self.log.warning("SIGTTOU is ignored: there is one worker process")
+
+    def handle_usr2(self) -> None:
+        self.log.warning("SIGUSR2 is ignored: restart the service instead")

@@ -1,0 +1,82 @@
+"""A server for the tests: ``python service.py ADDRESS MODE DIRECTORY``, ended by a signal.
+
+It leaves in DIRECTORY what happened: `ready`, `started`, `stopped` (process ids) and `stop-order`.
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from api.methods.faults import unknown_method
+from api.wire.application import Application
+from api.wire.server import parse_listen, serve
+from api.wire.values import Value
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+def dispatch(method: str, arguments: Sequence[Value], remote_address: str, /) -> Value:
+    """Methods that show what a server does."""
+    match method, *arguments:
+        case "echo", *values:
+            return values
+        case "date", datetime() as date:
+            return date
+        case "sleep", float() as seconds:
+            time.sleep(seconds)
+            return None
+        case "where", *_:
+            return remote_address
+        case "pid", *_:
+            return os.getpid()
+        case "die", *_:
+            os._exit(9)
+    raise unknown_method(method)
+
+
+def starter(mode: str, directory: Path) -> "Callable[[], WSGIApplication]":
+    """What opens everything, or fails in the way that `mode` says."""
+
+    def start() -> "WSGIApplication":
+        with (directory / "started").open("a") as log:
+            log.write(f"{os.getpid()}\n")
+        match mode:
+            case "fail":
+                raise RuntimeError("libvirt does not answer")
+            case "exit":
+                sys.exit(0)
+            case "crash":
+                os.abort()
+        return Application(dispatch)
+
+    return start
+
+
+def main(address: str, mode: str, directory: Path) -> None:
+    """Serve, then say that the caller's code goes on, once and in the master."""
+    logging.basicConfig(level=logging.INFO)
+
+    def stop() -> None:
+        (directory / "stopped").write_text(f"{os.getpid()}\n")
+        if mode == "hang":
+            time.sleep(60)
+
+    def ready() -> None:
+        with (directory / "ready").open("a") as log:
+            log.write(f"{os.getpid()}\n")
+
+    try:
+        serve(parse_listen(address), starter(mode, directory), stop, ready, threads=16)
+    finally:
+        with (directory / "after").open("a") as log:
+            log.write(f"{os.getpid()}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
