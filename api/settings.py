@@ -79,7 +79,11 @@ class Settings(BaseSettings):
     """Everything that can be chosen."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HYPERVISOR_", env_nested_delimiter="__", extra="forbid", frozen=True, nested_model_default_partial_update=True
+        env_prefix="HYPERVISOR_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
     )
 
     listen: str = "127.0.0.1:8080"

@@ -11,6 +11,8 @@ from hypervisor.libvirt_errors import Unavailable
 
 log = logging.getLogger(__name__)
 
+Handle = libvirt.virConnect
+
 _LIFECYCLE = {
     libvirt.VIR_DOMAIN_EVENT_DEFINED: Kind.DEFINED,
     libvirt.VIR_DOMAIN_EVENT_UNDEFINED: Kind.UNDEFINED,
@@ -41,6 +43,16 @@ def _run_event_loop() -> None:
 
         threading.Thread(target=run, name="libvirt-events", daemon=True).start()
         _loop_running = True
+
+
+def answers(uri: str) -> bool:
+    """Whether a libvirt can be reached at `uri` now."""
+    _run_event_loop()
+    try:
+        libvirt.open(uri).close()
+    except libvirt.libvirtError:
+        return False
+    return True
 
 
 class Connection:
@@ -74,10 +86,13 @@ class Connection:
         self._keeper.join()
         self.events.stop()
 
-    def libvirt(self, wait: float = 0.0) -> libvirt.virConnect:
+    def handle(self, wait: float = 0.0) -> libvirt.virConnect:
         """The open connection; waits up to `wait` seconds for one. Raises `Unavailable`."""
         with self._changed:
-            if self._changed.wait_for(lambda: self._connection is not None, wait) and self._connection is not None:
+            if (
+                self._changed.wait_for(lambda: self._connection is not None, wait)
+                and self._connection is not None
+            ):
                 return self._connection
         raise Unavailable(f"libvirt at {self.uri} does not answer: is libvirtd running?")
 

@@ -11,9 +11,13 @@ from hypervisor.errors import HypervisorError
 class LibvirtError(HypervisorError):
     """A call to libvirt failed; `code` is its virErrorNumber."""
 
-    def __init__(self, attempt: str, error: libvirt.libvirtError) -> None:
-        self.code: int = error.get_error_code() or 0
-        super().__init__(f"{attempt}: {error.get_error_message() or error} (libvirt error {self.code})")
+    def __init__(self, text: str, code: int = 0) -> None:
+        super().__init__(text, code)
+        self.text = text
+        self.code = code
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Unavailable(HypervisorError):
@@ -37,4 +41,6 @@ def explained(attempt: str) -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        raise _KINDS.get(error.get_error_code(), LibvirtError)(attempt, error) from error
+        code = error.get_error_code() or 0
+        text = f"{attempt}: {error.get_error_message() or error} (libvirt error {code})"
+        raise _KINDS.get(code, LibvirtError)(text, code) from error

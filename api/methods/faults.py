@@ -70,7 +70,7 @@ class Cause(IntEnum):
     TOOMANY = 99
 
 
-class Fault(Exception):  # noqa: N818 - the wire calls it a fault, not an error
+class Fault(Exception):
     """A refusal in the API's own words.
 
     `code` is the six-digit number (1 for an unknown method), `text` the whole fault string, `fields` the path of the

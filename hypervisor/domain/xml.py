@@ -32,6 +32,7 @@ def render(spec: DomainSpec) -> str:
         E.on_reboot("restart"),
         E.on_crash("destroy"),
         E.devices(
+            E.controller(type="pci", index="0", model="pcie-root"),
             *(E.controller(type="pci", model="pcie-root-port") for _ in range(_ports(spec))),
             *(disk_element(disk) for disk in spec.disks),
             *(interface_element(interface) for interface in spec.interfaces),
@@ -49,7 +50,9 @@ def render(spec: DomainSpec) -> str:
 def _cpu(accelerated: bool) -> etree._Element:
     if accelerated:
         return E.cpu(mode="host-passthrough", check="none")
-    return E.cpu(*(E.feature(policy="disable", name=name) for name in _COSTLY_FEATURES), mode="maximum", check="none")
+    return E.cpu(
+        *(E.feature(policy="disable", name=name) for name in _COSTLY_FEATURES), mode="maximum", check="none"
+    )
 
 
 # a root port for each device that takes one: the disks, the interfaces, and serial, balloon and rng

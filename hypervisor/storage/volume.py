@@ -52,7 +52,9 @@ def capacity(connection: libvirt.virConnect, pool: str, name: str) -> int:
         return int(volume.info()[1] // _MIB)
 
 
-def _create(connection: libvirt.virConnect, pool: str, xml: str, name: str, source: Path | None = None) -> Path:
+def _create(
+    connection: libvirt.virConnect, pool: str, xml: str, name: str, source: Path | None = None
+) -> Path:
     with pool_lock(pool):
         handle = lookup_pool(connection, pool)
         with contextlib.suppress(NoVolume):

@@ -1,0 +1,65 @@
+"""``hypervisor apikey``: who may use the API."""
+
+import click
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import select
+
+from api.cli.settings import load
+from api.service import make_folders, open_store
+from api.store.database import Store
+from api.store.keys import digest, new_key
+from api.store.models import Account, ApiKey, now
+
+
+def _store() -> Store:
+    settings = load()
+    make_folders(settings)
+    return open_store(settings)
+
+
+@click.group()
+def apikey() -> None:
+    """Make, list and revoke API keys. Only a digest of each is kept: a key is shown once."""
+
+
+@apikey.command()
+@click.option(
+    "--account", "handle", help="The account's handle; made when there is none. Default: the first."
+)
+@click.option("--label", default="", help="A note for the list.")
+def create(handle: str | None, label: str) -> None:
+    """Make a key and print it."""
+    key = new_key()
+    with _store().writing() as session:
+        query = select(Account).order_by(Account.id).limit(1)
+        account = session.scalar(query if handle is None else query.where(Account.handle == handle))
+        if account is None:
+            account = Account(handle=handle or load().account)
+            session.add(account)
+            session.flush()
+        session.add(ApiKey(account_id=account.id, digest=digest(key), label=label))
+    click.echo(key)
+
+
+@apikey.command("list")
+def list_() -> None:
+    """List the keys: their numbers, accounts and dates."""
+    table = Table("number", "account", "label", "created", "revoked")
+    with _store().reading() as session:
+        for key in session.scalars(select(ApiKey).order_by(ApiKey.id)):
+            revoked = "" if key.date_revoked is None else str(key.date_revoked)
+            table.add_row(str(key.id), key.account.handle, key.label, str(key.date_created), revoked)
+    Console().print(table)
+
+
+@apikey.command()
+@click.argument("number", type=int)
+def revoke(number: int) -> None:
+    """Revoke the key with this NUMBER of the list: from now on it is an unknown one."""
+    with _store().writing() as session:
+        key = session.get(ApiKey, number)
+        if key is None:
+            raise click.ClickException(f"there is no key {number}: see hypervisor apikey list")
+        key.date_revoked = key.date_revoked or now()
+    click.echo(f"key {number} is revoked")

@@ -1,0 +1,332 @@
+"""``hosting.disk.*``: volumes. Sizes are in MiB."""
+
+import time
+from typing import Any
+
+from pydantic import Field
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from api.methods import operation
+from api.methods.call import Call, Struct
+from api.methods.faults import Cause, Object, not_found, refuse
+from api.methods.filters import Columns, IntFilter, Page, Pattern, TextFilter, counted, matching, paged
+from api.methods.lookup import open_datacenter, own, source_disk
+from api.methods.parameters import Id, Int, Parameters, Text
+from api.methods.table import method
+from api.operations.disk import volume_name
+from api.operations.jobs import Planned
+from api.store.models import Datacenter, Disk
+
+# a guest brings its own kernel: these are the ways to boot it that the API has names for
+KERNELS = {"linux-hvm": ["grub", "raw"]}
+_SIZE_STEP = 1024
+_DEFAULT_SIZE = 10240
+
+Cmdline = Text | dict[str, str | bool]
+
+
+class DiskSpec(Parameters):
+    """The disk of ``hosting.disk.create``."""
+
+    datacenter_id: Id
+    name: Text | None = None
+    size: Int | None = None
+    type: Text = "data"
+    kernel: Text | None = None
+    cmdline: Cmdline | None = None
+    snapshot_profile: Int | None = None
+
+
+class DiskFromSpec(DiskSpec):
+    """The disk of ``hosting.disk.create_from``; in its source's datacenter unless another is named."""
+
+    datacenter_id: Id | None = None  # type: ignore[assignment]
+
+
+class DiskUpdate(Parameters):
+    """What ``hosting.disk.update`` may change; an empty `snapshot_profile` removes it."""
+
+    name: Text | None = None
+    size: Int | None = None
+    kernel: Text | None = None
+    cmdline: Cmdline | None = None
+    snapshot_profile: Int | Text | None = None
+
+
+class DiskCountOptions(Parameters):
+    """Filters of ``hosting.disk.count``."""
+
+    id: IntFilter | None = None
+    name: TextFilter | None = None
+    state: TextFilter | None = None
+    size: IntFilter | None = None
+    type: TextFilter | None = None
+    vm_id: IntFilter | None = None
+    datacenter_id: IntFilter | None = None
+    source: IntFilter | None = None
+    name_like: Pattern | None = Field(default=None, alias="~name")
+
+
+class DiskListOptions(DiskCountOptions, Page):
+    """Filters, order and page of ``hosting.disk.list``."""
+
+
+_COLUMNS: Columns = {
+    "id": Disk.id,
+    "name": Disk.name,
+    "state": Disk.state,
+    "size": Disk.size,
+    "type": Disk.type,
+    "vm_id": Disk.vm_id,
+    "datacenter_id": Disk.datacenter_id,
+    "source": Disk.source_id,
+}
+
+
+def show(disk: Disk) -> Struct:
+    """How a disk is shown."""
+    return {
+        "can_snapshot": disk.type == "data",
+        "datacenter_id": disk.datacenter_id,
+        "date_created": disk.date_created,
+        "date_updated": disk.date_updated,
+        "id": disk.id,
+        "is_boot_disk": disk.position == 0,
+        "kernel_cmdline": disk.kernel_cmdline,
+        "kernel_version": disk.kernel_version,
+        "label": disk.label,
+        "name": disk.name,
+        "size": disk.size,
+        "snapshot_profile": None,
+        "snapshot_profile_id": disk.snapshot_profile_id,
+        "snapshots_id": [],
+        "source": disk.source_id,
+        "state": disk.state,
+        "total_size": disk.size,
+        "type": disk.type,
+        "visibility": disk.visibility,
+        "vms_id": [] if disk.vm_id is None else [disk.vm_id],
+    }
+
+
+def _visible(call: Call, opts: DiskCountOptions | None) -> Select[Disk]:
+    return matching(select(Disk).where(Disk.account_id == call.account.id), opts, _COLUMNS)
+
+
+@method("hosting.disk.list", "array")
+def list_(call: Call, opts: DiskListOptions | None = None) -> list[Struct]:
+    """List disks."""
+    with call.store.reading() as session:
+        return [show(disk) for disk in session.scalars(paged(_visible(call, opts), opts, _COLUMNS))]
+
+
+@method("hosting.disk.count", "int")
+def count(call: Call, opts: DiskCountOptions | None = None) -> int:
+    """Count disks."""
+    with call.store.reading() as session:
+        return counted(session, _visible(call, opts))
+
+
+@method("hosting.disk.info", "struct")
+def info(call: Call, disk_id: Id) -> Struct:
+    """Get information about a disk; an image's disk may be asked for too."""
+    with call.store.reading() as session:
+        return show(source_disk(session, call, disk_id))
+
+
+@method("hosting.disk.create", "struct")
+def create(call: Call, disk_spec: DiskSpec) -> Struct:
+    """Create an empty disk. Returns a disk_create operation."""
+    with call.store.writing() as session:
+        datacenter = open_datacenter(session, disk_spec.datacenter_id)
+        disk = make_record(session, call, disk_spec, datacenter, None)
+        return _submit(call, session, disk, [f"disk:{disk.id}"])
+
+
+@method("hosting.disk.create_from", "struct")
+def create_from(call: Call, disk_spec: DiskFromSpec, src_disk_id: Id) -> Struct:
+    """Create a disk with the content of another one; `type` "snapshot" makes a snapshot of it.
+
+    Returns a disk_create operation.
+    """
+    with call.store.writing() as session:
+        source = source_disk(session, call, src_disk_id)
+        datacenter = open_datacenter(session, disk_spec.datacenter_id or source.datacenter_id)
+        if datacenter.id != source.datacenter_id:
+            raise refuse(
+                Object.DISK,
+                Cause.DATACENTER,
+                f"disk#{source.id} is not in datacenter {datacenter.dc_code}",
+                "datacenter_id",
+            )
+        disk = make_record(session, call, disk_spec, datacenter, source)
+        claims = [f"disk:{disk.id}"]
+        if source.account_id is not None:
+            claims.append(f"disk:{source.id}")
+        if source.vm_id is not None:
+            claims.append(f"vm:{source.vm_id}")
+        return _submit(call, session, disk, claims)
+
+
+def _submit(call: Call, session: Session, disk: Disk, claims: list[str]) -> Struct:
+    planned = Planned("disk_create", disk_id=disk.id, eta=2)
+    (created,) = call.submit(session, "disk_create", {"disk_id": disk.id}, [planned], claims)
+    return operation.show(created)
+
+
+@method("hosting.disk.update", "struct")
+def update(call: Call, disk_id: Id, spec: DiskUpdate) -> Struct:
+    """Change a disk: its name, its size (never smaller), its kernel. Returns a disk_update operation."""
+    with call.store.writing() as session:
+        disk = own(session, call, Disk, disk_id)
+        changes = {key for key in spec.model_fields_set if getattr(spec, key) is not None}
+        if not changes:
+            raise refuse(Object.DISK, Cause.NOTHING_TO_UPDATE, "there is nothing to update", "spec")
+        if spec.size is not None:
+            _check_size(call, spec.size)
+            if spec.size < disk.size:
+                raise refuse(
+                    Object.DISK,
+                    Cause.CANNOT_SHRINK,
+                    f"size: disk#{disk.id} is {disk.size} MiB and cannot shrink",
+                    "size",
+                )
+        if spec.name is not None:
+            disk.name = _checked_name(spec.name)
+        if spec.kernel is not None:
+            disk.kernel_version = _checked_kernel(spec.kernel)
+        if spec.cmdline is not None:
+            disk.kernel_cmdline = _parsed_cmdline(spec.cmdline)
+        if spec.snapshot_profile is not None:
+            disk.snapshot_profile_id = _checked_profile(spec.snapshot_profile)
+        claims = [f"disk:{disk.id}"] + ([] if disk.vm_id is None else [f"vm:{disk.vm_id}"])
+        (updated,) = call.submit(
+            session,
+            "disk_update",
+            {"disk_id": disk.id, "size": spec.size},
+            [Planned("disk_update", disk_id=disk.id)],
+            claims,
+        )
+        return operation.show(updated)
+
+
+@method("hosting.disk.delete", "struct")
+def delete(call: Call, disk_id: Id) -> Struct:
+    """Erase a disk, which must be detached. Returns a disk_delete operation."""
+    with call.store.writing() as session:
+        disk = own(session, call, Disk, disk_id)
+        if disk.vm_id is not None:
+            raise refuse(
+                Object.DISK,
+                Cause.ATTACHED,
+                f"disk#{disk.id} is attached to vm#{disk.vm_id}: detach it first",
+                "disk_id",
+            )
+        (deleted,) = call.submit(
+            session,
+            "disk_delete",
+            {"disk_id": disk.id},
+            [Planned("disk_delete", disk_id=disk.id)],
+            [f"disk:{disk.id}"],
+        )
+        return operation.show(deleted)
+
+
+@method("hosting.disk.list_kernels", "struct")
+def list_kernels(call: Call, datacenter_id: Id) -> Struct:
+    """List the kernels that a disk may be booted with, by flavour."""
+    with call.store.reading() as session:
+        if session.get(Datacenter, datacenter_id) is None:
+            raise not_found(Object.DATACENTER, datacenter_id)
+    return {flavour: list(names) for flavour, names in KERNELS.items()}
+
+
+def make_record(
+    session: Session,
+    call: Call,
+    spec: Any,
+    datacenter: Datacenter,
+    source: Disk | None,
+    default_name: str | None = None,
+) -> Disk:
+    """The record of a new disk by its `spec` (`DiskSpec` or alike), checked; raises faults."""
+    if spec.type not in ("data", "snapshot") or (spec.type == "snapshot" and source is None):
+        raise refuse(
+            Object.STRING,
+            Cause.BADPARAMETER,
+            f"type: {spec.type[:80]!r} is not data, or snapshot with a source",
+            "type",
+        )
+    if spec.type == "snapshot" and source is not None and source.type == "snapshot":
+        raise refuse(Object.SNAPSHOT, Cause.INVALID, f"disk#{source.id} is a snapshot itself", "src_disk_id")
+    size = spec.size or (_DEFAULT_SIZE if source is None else source.size)
+    _check_size(call, size)
+    if source is not None and size < source.size:
+        raise refuse(
+            Object.DISK,
+            Cause.SIZE,
+            f"size: {size} MiB is less than the {source.size} MiB of its source",
+            "size",
+        )
+    inherited = source if source is not None else Disk()
+    disk = Disk(
+        account_id=call.account.id,
+        datacenter_id=datacenter.id,
+        name=_checked_name(spec.name or default_name or f"disk_{int(time.time())}"),
+        size=size,
+        type=spec.type,
+        label=inherited.label,
+        source_id=inherited.id,
+        kernel_version=inherited.kernel_version if spec.kernel is None else _checked_kernel(spec.kernel),
+        kernel_cmdline=inherited.kernel_cmdline if spec.cmdline is None else _parsed_cmdline(spec.cmdline),
+        snapshot_profile_id=None
+        if spec.snapshot_profile is None
+        else _checked_profile(spec.snapshot_profile),
+        volume="",
+    )
+    session.add(disk)
+    session.flush()
+    disk.volume = volume_name(disk.id)
+    session.flush()
+    return disk
+
+
+def _check_size(call: Call, size: int) -> None:
+    if size < _SIZE_STEP or size % _SIZE_STEP or size > call.limits.disk_size:
+        raise refuse(
+            Object.DISK,
+            Cause.SIZE,
+            f"size: {size} is not a multiple of {_SIZE_STEP} from {_SIZE_STEP} to {call.limits.disk_size} (MiB)",
+            "size",
+        )
+
+
+def _checked_name(name: str) -> str:
+    if not 0 < len(name) <= 255 or not name.isprintable():
+        raise refuse(Object.DISK, Cause.NAME, "name: use 1 to 255 printable characters", "name")
+    return name
+
+
+def _checked_kernel(kernel: str) -> str:
+    if not any(kernel in names for names in KERNELS.values()):
+        raise refuse(
+            Object.DISK,
+            Cause.NO_KERNEL,
+            f"kernel: {kernel[:80]!r} is not one of hosting.disk.list_kernels",
+            "kernel",
+        )
+    return kernel
+
+
+def _parsed_cmdline(cmdline: str | dict[str, str | bool]) -> dict[str, Any]:
+    if isinstance(cmdline, dict):
+        return cmdline
+    words = (word.partition("=") for word in cmdline.split())
+    return {key: value if equals else True for key, equals, value in words}
+
+
+def _checked_profile(profile: int | str) -> int | None:
+    if profile == "":
+        return None
+    raise not_found(Object.SNAPSHOT_PROFILE, profile if isinstance(profile, int) else 0)

@@ -1,0 +1,171 @@
+"""``hosting.iface.*``: network interfaces. Bandwidth is in kbit/s."""
+
+from typing import Annotated
+
+from pydantic import Field
+from sqlalchemy import Select, case, select
+
+from api.methods import ip as ips
+from api.methods import operation
+from api.methods.call import Call, Struct
+from api.methods.faults import Cause, Object, refuse
+from api.methods.filters import Columns, IntFilter, Page, TextFilter, counted, matching, paged
+from api.methods.lookup import open_datacenter, own
+from api.methods.parameters import Double, Id, IpVersion, Parameters, Text
+from api.methods.table import method
+from api.operations.addresses import give
+from api.operations.jobs import Planned
+from api.store.models import Iface, Vlan
+
+Bandwidth = Annotated[Double, Field(gt=0, le=10_000_000)]
+
+
+class IfaceDescription(Parameters):
+    """The interface of ``hosting.iface.create``; on a vlan it is private, and `ip` may be chosen."""
+
+    datacenter_id: Id
+    ip_version: IpVersion = 4
+    bandwidth: Bandwidth = 102400.0
+    vlan: Id | None = None
+    ip: Text | None = None
+
+
+class IfaceUpdate(Parameters):
+    """What ``hosting.iface.update`` may change."""
+
+    bandwidth: Bandwidth
+
+
+class IfaceCountOptions(Parameters):
+    """Filters of ``hosting.iface.count``; `vlan` is a vlan's name."""
+
+    id: IntFilter | None = None
+    state: TextFilter | None = None
+    type: TextFilter | None = None
+    vm_id: IntFilter | None = None
+    datacenter_id: IntFilter | None = None
+    vlan_id: IntFilter | None = None
+    vlan: TextFilter | None = None
+
+
+class IfaceListOptions(IfaceCountOptions, Page):
+    """Filters, order and page of ``hosting.iface.list``."""
+
+
+_COLUMNS: Columns = {
+    "id": Iface.id,
+    "state": Iface.state,
+    "type": case((Iface.vlan_id.is_(None), "public"), else_="private"),
+    "vm_id": Iface.vm_id,
+    "datacenter_id": Iface.datacenter_id,
+    "vlan_id": Iface.vlan_id,
+    "vlan": Vlan.name,
+}
+
+
+def show(iface: Iface) -> Struct:
+    """How an interface is shown."""
+    return {
+        "bandwidth": iface.bandwidth,
+        "datacenter_id": iface.datacenter_id,
+        "date_created": iface.date_created,
+        "date_updated": iface.date_updated,
+        "id": iface.id,
+        "ips": [ips.show(ip) for ip in iface.ips],
+        "ips_id": [ip.id for ip in iface.ips],
+        "num": iface.num,
+        "state": iface.state,
+        "type": "public" if iface.vlan_id is None else "private",
+        "vlan": None if iface.vlan is None else {"id": iface.vlan.id, "name": iface.vlan.name},
+        "vm_id": iface.vm_id,
+    }
+
+
+def _visible(call: Call, opts: IfaceCountOptions | None) -> Select[Iface]:
+    query = select(Iface).outerjoin(Vlan).where(Iface.account_id == call.account.id)
+    return matching(query, opts, _COLUMNS)
+
+
+@method("hosting.iface.list", "array")
+def list_(call: Call, opts: IfaceListOptions | None = None) -> list[Struct]:
+    """List network interfaces."""
+    with call.store.reading() as session:
+        return [
+            show(iface) for iface in session.scalars(paged(_visible(call, opts), opts, _COLUMNS)).unique()
+        ]
+
+
+@method("hosting.iface.count", "int")
+def count(call: Call, opts: IfaceCountOptions | None = None) -> int:
+    """Count network interfaces."""
+    with call.store.reading() as session:
+        return counted(session, _visible(call, opts))
+
+
+@method("hosting.iface.info", "struct")
+def info(call: Call, iface_id: Id) -> Struct:
+    """Get information about a network interface."""
+    with call.store.reading() as session:
+        return show(own(session, call, Iface, iface_id))
+
+
+@method("hosting.iface.create", "struct")
+def create(call: Call, iface_spec: IfaceDescription) -> Struct:
+    """Create a network interface with its addresses. Returns an iface_create operation."""
+    with call.store.writing() as session:
+        datacenter = open_datacenter(session, iface_spec.datacenter_id)
+        if iface_spec.vlan is not None:
+            own(session, call, Vlan, iface_spec.vlan)
+        if iface_spec.ip is not None:
+            raise refuse(Object.IP, Cause.BADPARAMETER, "ip: an address can be chosen on a vlan only", "ip")
+        iface = Iface(
+            account_id=call.account.id,
+            datacenter_id=datacenter.id,
+            bandwidth=iface_spec.bandwidth,
+            vm_id=None,
+            num=None,
+        )
+        addresses = give(session, iface, datacenter, iface_spec.ip_version)
+        planned = Planned("iface_create", iface_id=iface.id, ip_id=addresses[0].id)
+        (created,) = call.submit(
+            session, "iface_create", {"iface_id": iface.id}, [planned], [f"iface:{iface.id}"]
+        )
+        return operation.show(created)
+
+
+@method("hosting.iface.update", "struct")
+def update(call: Call, iface_id: Id, iface_spec: IfaceUpdate) -> Struct:
+    """Change the bandwidth of a network interface. Returns an iface_update operation."""
+    with call.store.writing() as session:
+        iface = own(session, call, Iface, iface_id)
+        arguments = {"iface_id": iface.id, "bandwidth": iface_spec.bandwidth}
+        (updated,) = call.submit(
+            session,
+            "iface_update",
+            arguments,
+            [Planned("iface_update", iface_id=iface.id)],
+            [f"iface:{iface.id}"],
+        )
+        return operation.show(updated)
+
+
+@method("hosting.iface.delete", "struct")
+def delete(call: Call, iface_id: Id) -> Struct:
+    """Delete a network interface, which must be detached, with its addresses. Returns an iface_delete operation."""
+    with call.store.writing() as session:
+        iface = own(session, call, Iface, iface_id)
+        if iface.vm_id is not None:
+            raise refuse(
+                Object.IFACE,
+                Cause.ATTACHED,
+                f"iface#{iface.id} is attached to vm#{iface.vm_id}: detach it first",
+                "iface_id",
+            )
+        (deleted,) = call.submit(
+            session,
+            "iface_delete",
+            {"iface_id": iface.id},
+            [Planned("iface_delete", iface_id=iface.id)],
+            [f"iface:{iface.id}"],
+        )
+        return operation.show(deleted)

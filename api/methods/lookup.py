@@ -1,0 +1,70 @@
+"""Finding the objects that a caller names: somebody else's object is one that does not exist."""
+
+from typing import TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.methods.call import Call
+from api.methods.faults import Cause, Object, not_found, refuse
+from api.operations.run import UNFINISHED
+from api.store.models import Datacenter, Disk, Iface, Operation, SshKey, Vlan, Vm
+
+T = TypeVar("T", Disk, Iface, SshKey, Vlan, Vm)
+
+_SUBJECTS: dict[type, Object] = {
+    Disk: Object.DISK,
+    Iface: Object.IFACE,
+    SshKey: Object.KEY,
+    Vlan: Object.VLAN,
+    Vm: Object.VM,
+}
+
+
+def own(session: Session, call: Call, model: type[T], identifier: int) -> T:
+    """The caller's object `identifier`; raises the NOTFOUND fault. A deleted VM is not there any more."""
+    record = session.get(model, identifier)
+    if record is None or record.account_id != call.account.id or getattr(record, "state", None) == "deleted":
+        raise not_found(_SUBJECTS[model], identifier)
+    return record
+
+
+def source_disk(session: Session, call: Call, identifier: int) -> Disk:
+    """A disk to create from: the caller's, or an image's. Raises the NOTFOUND fault."""
+    disk = session.get(Disk, identifier)
+    if disk is None or disk.account_id not in (None, call.account.id):
+        raise not_found(Object.DISK, identifier)
+    return disk
+
+
+def open_datacenter(session: Session, identifier: int) -> Datacenter:
+    """A datacenter in which objects may be created; raises a fault when it is unknown or closed."""
+    datacenter = session.get(Datacenter, identifier)
+    if datacenter is None:
+        raise not_found(Object.DATACENTER, identifier)
+    if datacenter.iaas_closed_for == "ALL":
+        raise refuse(
+            Object.DATACENTER, Cause.STATE, f"datacenter {datacenter.dc_code} is closed", "datacenter_id"
+        )
+    return datacenter
+
+
+# what state an accepted operation leaves a VM in
+_LEADS_TO = {
+    "vm_create": "running",
+    "vm_start": "running",
+    "vm_reboot": "running",
+    "vm_stop": "halted",
+    "vm_delete": "deleted",
+}
+
+
+def coming_state(session: Session, vm: Vm) -> str:
+    """The state of the VM once everything that is queued for it is done."""
+    pending = session.scalar(
+        select(Operation.type)
+        .where(Operation.vm_id == vm.id, Operation.step.in_(UNFINISHED), Operation.type.in_(_LEADS_TO))
+        .order_by(Operation.id.desc())
+        .limit(1)
+    )
+    return vm.state if pending is None else _LEADS_TO[pending]

@@ -1,0 +1,48 @@
+"""How a virtual machine is shown (the reference's VMReturn)."""
+
+from api.methods import disk as disks
+from api.methods import iface as ifaces
+from api.methods.call import Call, Struct
+from api.store.models import Vm
+
+
+def brief(vm: Vm) -> Struct:
+    """An item of ``hosting.vm.list``."""
+    return {
+        "ai_active": 0,
+        "console": int(vm.console),
+        "cores": vm.cores,
+        "datacenter_id": vm.datacenter_id,
+        "date_created": vm.date_created,
+        "date_updated": vm.date_updated,
+        "description": vm.description,
+        "disks_id": [disk.id for disk in vm.disks],
+        "entity_id": None,
+        "farm": vm.farm,
+        "flex_shares": 0,
+        "hostname": vm.hostname,
+        "id": vm.id,
+        "ifaces_id": [iface.id for iface in vm.ifaces],
+        "is_migrating": vm.is_migrating,
+        "memory": vm.memory,
+        "state": vm.state,
+        "vm_max_memory": vm.vm_max_memory,
+    }
+
+
+def full(call: Call, vm: Vm) -> Struct:
+    """The answer of ``hosting.vm.info``."""
+    return {
+        **brief(vm),
+        "console_url": call.services.console_host,
+        "disks": [disks.show(disk) for disk in vm.disks],
+        "graph_urls": {
+            "vcpu": [""] * vm.cores,
+            "vdi": [""] * len(vm.disks),
+            "vif": [""] * len(vm.ifaces),
+        },
+        "hvm_state": "running" if vm.state == "running" else "unknown",
+        "ifaces": [ifaces.show(iface) for iface in vm.ifaces],
+        "probes": [],
+        "triggers": [],
+    }

@@ -1,0 +1,20 @@
+"""What the workflows work with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import hypervisor.connection
+from api.settings import Patience
+from api.store.database import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The records, the host, and how to use it. `accelerated` is whether guests run under KVM."""
+
+    store: Store
+    connection: hypervisor.connection.Connection
+    patience: Patience
+    console_logs: Path
+    accelerated: bool
+    max_vcpus: int

@@ -1,0 +1,90 @@
+"""From a virtual machine's records to its domain and its seed."""
+
+from sqlalchemy.orm import Session
+
+from api.operations.backend import Backend
+from api.store.models import Account, Datacenter, Disk, Iface, Vm
+from hypervisor.domain.spec import DiskSpec, DomainSpec, InterfaceSpec
+from hypervisor.seed import Seed
+from hypervisor.storage import volume
+
+# the seed stands behind every position that a disk can have
+_SEED_TARGET = "vdz"
+MAX_POSITION = 23
+
+
+def target(position: int) -> str:
+    """The device name of the disk at `position`."""
+    return f"vd{chr(ord('a') + position)}"
+
+
+def disk_alias(disk_id: int) -> str:
+    """Our name for the device of a disk."""
+    return f"ua-disk-{disk_id}"
+
+
+def iface_alias(iface_id: int) -> str:
+    """Our name for the device of an interface."""
+    return f"ua-iface-{iface_id}"
+
+
+def seed_volume(vm: Vm) -> str:
+    """The name of the volume that holds the VM's seed."""
+    return f"seed-{vm.id}-{vm.uuid[:8]}.iso"
+
+
+def seed(vm: Vm) -> Seed:
+    """What the guest is told at its first boot."""
+    given = vm.seed
+    return Seed(
+        instance_id=f"{vm.uuid}-{vm.seed_version}",
+        hostname=vm.hostname,
+        login=given.get("login"),
+        password_hash=given.get("password_hash"),
+        ssh_keys=tuple(given.get("ssh_keys", ())),
+        run=given.get("run"),
+        script=given.get("script"),
+        script_args=given.get("script_args"),
+    )
+
+
+def domain(backend: Backend, session: Session, vm: Vm) -> DomainSpec:
+    """The domain of the VM as the records want it; its volumes must exist."""
+    datacenter = session.get_one(Datacenter, vm.datacenter_id)
+    account = session.get_one(Account, vm.account_id)
+    connection = backend.connection.handle()
+    seed_path = volume.path(connection, datacenter.pool, seed_volume(vm))
+    return DomainSpec(
+        uuid=vm.uuid,
+        name=f"vm-{vm.id}",
+        vcpus=vm.cores,
+        max_vcpus=max(backend.max_vcpus, vm.cores),
+        memory=vm.memory,
+        max_memory=vm.vm_max_memory,
+        accelerated=backend.accelerated,
+        console_log=backend.console_logs / f"{vm.uuid}.log",
+        disks=(
+            *(disk(backend, datacenter, one) for one in vm.disks),
+            DiskSpec("ua-seed", seed_path, _SEED_TARGET, format="raw", readonly=True),
+        ),
+        interfaces=tuple(interface(datacenter, one) for one in vm.ifaces),
+        labels={"vm": str(vm.id), "account": account.handle, "datacenter": datacenter.dc_code},
+    )
+
+
+def disk(backend: Backend, datacenter: Datacenter, record: Disk) -> DiskSpec:
+    """The device of an attached disk."""
+    position = record.position or 0
+    return DiskSpec(
+        alias=disk_alias(record.id),
+        path=volume.path(backend.connection.handle(), datacenter.pool, record.volume),
+        target=target(position),
+        readonly=record.access == "read",
+        boot=1 if position == 0 else None,
+        serial=f"disk-{record.id}",
+    )
+
+
+def interface(datacenter: Datacenter, record: Iface) -> InterfaceSpec:
+    """The device of an attached interface."""
+    return InterfaceSpec(alias=iface_alias(record.id), mac=record.mac, network=datacenter.network)

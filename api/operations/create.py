@@ -1,0 +1,116 @@
+"""A virtual machine made, started anew, and deleted."""
+
+from sqlalchemy.orm import Session
+
+from api.operations import blueprint
+from api.operations import disk as disks
+from api.operations import iface as ifaces
+from api.operations.backend import Backend
+from api.operations.engine import workflow
+from api.operations.observer import settle
+from api.operations.run import Run
+from api.store.models import Datacenter, Vm
+from hypervisor.domain import power
+from hypervisor.seed import build_iso
+from hypervisor.storage import volume
+
+
+@workflow("vm_create")
+async def create(run: Run, vm_id: int, disk_id: int | None, iface_id: int | None) -> None:
+    """Make the disk and the interface that were asked for, define the domain, start it.
+
+    When any of it fails, all of it is undone; a disk or an interface that existed before is free again.
+    """
+    backend = run.backend
+    try:
+        if disk_id is not None:
+            async with run.operation("disk_create") as outcome:
+                await run.step(disks.make_volume, backend, disk_id)
+                outcome.records(lambda session: disks.created(session, disk_id))
+        if iface_id is not None:
+            async with run.operation("iface_create") as outcome:
+                await run.step(ifaces.reserve, backend, iface_id)
+                outcome.records(lambda session: ifaces.created(session, iface_id))
+        async with run.operation("vm_create"):
+            await run.step(build, backend, vm_id)
+            await run.step(settle, backend, vm_id)
+    except Exception:
+        await run.step(undo, backend, vm_id, disk_id, iface_id)
+        raise
+
+
+@workflow("vm_start")
+async def start(run: Run, vm_id: int) -> None:
+    """Define the domain as the records have it now, and start it."""
+    async with run.operation("vm_start"):
+        await run.step(build, run.backend, vm_id)
+        await run.step(settle, run.backend, vm_id)
+
+
+@workflow("vm_delete")
+async def delete(run: Run, vm_id: int, disk_id: int | None, iface_id: int | None) -> None:
+    """Remove the domain with its system disk and its first interface; the others are free afterwards."""
+    backend = run.backend
+    async with run.operation("vm_delete") as outcome:
+        await run.step(dismantle, backend, vm_id)
+        if disk_id is not None:
+            await run.step(disks.remove_volume, backend, disk_id)
+        if iface_id is not None:
+            await run.step(ifaces.release, backend, iface_id)
+        outcome.records(lambda session: deleted(session, vm_id, disk_id, iface_id))
+
+
+def build(backend: Backend, vm_id: int) -> None:
+    """Write the seed, define the domain and power it on."""
+    connection = backend.connection.handle(wait=30)
+    with backend.store.reading() as session:
+        vm = session.get_one(Vm, vm_id)
+        pool = session.get_one(Datacenter, vm.datacenter_id).pool
+        if power.state(connection, vm.uuid) in (power.State.ABSENT, power.State.OFF):
+            volume.upload(connection, pool, blueprint.seed_volume(vm), build_iso(blueprint.seed(vm)), "raw")
+            power.define(connection, blueprint.domain(backend, session, vm))
+        power.start(connection, vm.uuid)
+
+
+def dismantle(backend: Backend, vm_id: int) -> None:
+    """Remove the domain, its seed and its console log."""
+    connection = backend.connection.handle(wait=30)
+    with backend.store.reading() as session:
+        vm = session.get_one(Vm, vm_id)
+        pool = session.get_one(Datacenter, vm.datacenter_id).pool
+    power.undefine(connection, vm.uuid)
+    volume.delete(connection, pool, blueprint.seed_volume(vm))
+    (backend.console_logs / f"{vm.uuid}.log").unlink(missing_ok=True)
+
+
+def undo(backend: Backend, vm_id: int, disk_id: int | None, iface_id: int | None) -> None:
+    """Take back a creation that failed."""
+    dismantle(backend, vm_id)
+    if disk_id is not None:
+        disks.remove_volume(backend, disk_id)
+    if iface_id is not None:
+        ifaces.release(backend, iface_id)
+    with backend.store.writing() as session:
+        vm = session.get_one(Vm, vm_id)
+        _free_devices(session, vm, disk_id, iface_id)
+        session.flush()
+        session.delete(vm)
+
+
+def deleted(session: Session, vm_id: int, disk_id: int | None, iface_id: int | None) -> None:
+    """Record the end of the VM; its row stays and says so."""
+    vm = session.get_one(Vm, vm_id)
+    _free_devices(session, vm, disk_id, iface_id)
+    vm.state = "deleted"
+    vm.seed = {}
+
+
+def _free_devices(session: Session, vm: Vm, disk_id: int | None, iface_id: int | None) -> None:
+    for disk in vm.disks:
+        disk.vm_id, disk.position, disk.access = None, None, "read/write"
+        if disk.id == disk_id:
+            disks.forget(session, disk.id)
+    for iface in vm.ifaces:
+        iface.vm_id, iface.num, iface.state = None, None, "free"
+        if iface.id == iface_id:
+            ifaces.forget(session, iface.id)

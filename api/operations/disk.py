@@ -1,0 +1,114 @@
+"""Disks: their volumes made, grown and removed."""
+
+import secrets
+
+from sqlalchemy.orm import Session
+
+from api.operations.backend import Backend
+from api.operations.engine import workflow
+from api.operations.run import Run
+from api.store.models import Datacenter, Disk, Vm
+from hypervisor.domain import devices, power
+from hypervisor.storage import volume
+
+
+def volume_name(disk_id: int) -> str:
+    """A name for the volume of a new disk; the random part keeps it apart from those of an earlier store."""
+    return f"disk-{disk_id}-{secrets.token_hex(4)}.qcow2"
+
+
+@workflow("disk_create")
+async def create(run: Run, disk_id: int) -> None:
+    """Make a disk: empty, or as its source is."""
+    try:
+        async with run.operation("disk_create") as outcome:
+            await run.step(make_volume, run.backend, disk_id)
+            outcome.records(lambda session: created(session, disk_id))
+    except Exception:
+        await run.step(discard, run.backend, disk_id)
+        raise
+
+
+@workflow("disk_update")
+async def update(run: Run, disk_id: int, size: int | None) -> None:
+    """Grow the disk to `size` MiB; what else is changed is in the records already."""
+    async with run.operation("disk_update") as outcome:
+        if size is not None:
+            await run.step(grow, run.backend, disk_id, size)
+            outcome.records(lambda session: resized(session, disk_id, size))
+
+
+@workflow("disk_delete")
+async def delete(run: Run, disk_id: int) -> None:
+    """Erase a detached disk."""
+    async with run.operation("disk_delete") as outcome:
+        await run.step(remove_volume, run.backend, disk_id)
+        outcome.records(lambda session: forget(session, disk_id))
+
+
+def make_volume(backend: Backend, disk_id: int) -> None:
+    """The disk's volume: an overlay when its source is an image, else a full copy of it, else empty."""
+    with backend.store.reading() as session:
+        disk = session.get_one(Disk, disk_id)
+        pool = session.get_one(Datacenter, disk.datacenter_id).pool
+        source = None if disk.source_id is None else session.get_one(Disk, disk.source_id)
+        user = None if source is None or source.vm_id is None else session.get_one(Vm, source.vm_id)
+    connection = backend.connection.handle(wait=30)
+    if source is None:
+        volume.create_empty(connection, pool, disk.volume, disk.size)
+        return
+    base = volume.path(connection, pool, source.volume)
+    if source.account_id is None:
+        volume.create_overlay(connection, pool, disk.volume, disk.size, base)
+    elif user is not None and power.state(connection, user.uuid) in (power.State.RUNNING, power.State.PAUSED):
+        target = volume.create_empty(connection, pool, disk.volume, source.size)
+        devices.copy_disk(connection, user.uuid, base, target)
+        volume.resize(connection, pool, disk.volume, disk.size)
+    else:
+        volume.create_copy(connection, pool, disk.volume, disk.size, base)
+
+
+def grow(backend: Backend, disk_id: int, size: int) -> None:
+    """Make the volume `size` MiB large, through its guest when one has it open."""
+    with backend.store.reading() as session:
+        disk = session.get_one(Disk, disk_id)
+        pool = session.get_one(Datacenter, disk.datacenter_id).pool
+        vm = None if disk.vm_id is None else session.get_one(Vm, disk.vm_id)
+    connection = backend.connection.handle(wait=30)
+    if vm is not None and power.state(connection, vm.uuid) in (power.State.RUNNING, power.State.PAUSED):
+        devices.resize_disk(connection, vm.uuid, volume.path(connection, pool, disk.volume), size)
+    else:
+        volume.resize(connection, pool, disk.volume, size)
+
+
+def remove_volume(backend: Backend, disk_id: int) -> None:
+    """Erase the disk's volume, unless it is gone."""
+    with backend.store.reading() as session:
+        disk = session.get(Disk, disk_id)
+        pool = None if disk is None else session.get_one(Datacenter, disk.datacenter_id).pool
+    if disk is not None and pool is not None:
+        volume.delete(backend.connection.handle(wait=30), pool, disk.volume)
+
+
+def discard(backend: Backend, disk_id: int) -> None:
+    """Undo an unfinished disk: its volume and its record."""
+    remove_volume(backend, disk_id)
+    with backend.store.writing() as session:
+        forget(session, disk_id)
+
+
+def created(session: Session, disk_id: int) -> None:
+    """Record that the disk exists."""
+    session.get_one(Disk, disk_id).state = "created"
+
+
+def resized(session: Session, disk_id: int, size: int) -> None:
+    """Record the disk's new size in MiB."""
+    session.get_one(Disk, disk_id).size = size
+
+
+def forget(session: Session, disk_id: int) -> None:
+    """Remove the disk's record, unless it is gone."""
+    disk = session.get(Disk, disk_id)
+    if disk is not None:
+        session.delete(disk)

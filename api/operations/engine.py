@@ -1,0 +1,163 @@
+"""The queue: starts each job when no earlier unfinished one claims what it claims, and resumes what a crash cut off.
+
+The workflows are DBOS's: their finished steps are kept beside the records, and an interrupted workflow goes on at the
+step it was in. DBOS's own queues poll; here a job is started at the moment when it may run, so an idle service sleeps.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from dbos import DBOS, DBOSConfig, SetWorkflowID
+from sqlalchemy import exists, select
+from sqlalchemy.orm import aliased
+
+from api.operations.backend import Backend
+from api.operations.run import UNFINISHED, Run, begin_job, fail_job, release_claims
+from api.store.models import Claim, Job, Operation
+
+log = logging.getLogger(__name__)
+
+Workflow = Callable[..., Coroutine[Any, Any, None]]
+
+_WORKFLOWS: dict[str, Workflow] = {}
+
+# a change of it strands the work that is under way: raise it only together with a migration of that work
+_VERSION = "1"
+_EXECUTOR = "local"
+
+
+def workflow(name: str) -> Callable[[Workflow], Workflow]:
+    """Enter a coroutine function ``(run, **arguments)`` as the workflow `name`."""
+
+    def enter(function: Workflow) -> Workflow:
+        _WORKFLOWS[name] = function
+        return function
+
+    return enter
+
+
+class Engine:
+    """Runs jobs, in an event loop of its own."""
+
+    def __init__(self, backend: Backend, workflows_url: str) -> None:
+        self._backend = backend
+        self._url = workflows_url
+        self._loop = asyncio.new_event_loop()
+        self._woken = asyncio.Event()
+        self._begun: set[int] = set()
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run_loop, name="operations", daemon=True)
+
+    def start(self) -> None:
+        """Resume what was interrupted and begin to take jobs up."""
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def wake(self) -> None:
+        """Say that a job was accepted or has ended; callable from any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._woken.set)
+
+    def stop(self) -> None:
+        """Put work down where it is; the next start goes on with it."""
+        self._loop.call_soon_threadsafe(self._cancel_everything)
+        self._thread.join()
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._main())
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for the start
+            self._failure = error
+        finally:
+            self._loop.close()
+            self._ready.set()
+
+    def _cancel_everything(self) -> None:
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+
+    async def _main(self) -> None:
+        config: DBOSConfig = {
+            "name": "hypervisor",
+            "system_database_url": self._url,
+            "application_version": _VERSION,
+            "executor_id": _EXECUTOR,
+            "log_level": "WARNING",
+            "scheduler_polling_interval_sec": 3600.0,
+        }
+        DBOS(config=config)
+
+        # an interrupted workflow is resumed as often as it takes: giving up would leave a VM half-made
+        @DBOS.workflow(name="job", max_recovery_attempts=None)
+        async def job(job_id: int) -> None:
+            await self._job(job_id)
+
+        self._begun.update(self._interrupted())
+        DBOS.launch()
+        self._ready.set()
+        try:
+            while True:
+                for job_id in await asyncio.to_thread(self._startable):
+                    if job_id not in self._begun:
+                        self._begun.add(job_id)
+                        with SetWorkflowID(f"job-{job_id}"):
+                            await DBOS.start_workflow_async(job, job_id)
+                await self._woken.wait()
+                self._woken.clear()
+        except asyncio.CancelledError:
+            log.info("operations put down; the next start goes on with them")
+        finally:
+            await asyncio.to_thread(DBOS.destroy)
+            await asyncio.gather(
+                *(task for task in asyncio.all_tasks() if task is not asyncio.current_task()),
+                return_exceptions=True,
+            )
+
+    def _interrupted(self) -> list[int]:
+        # DBOS resumes these by itself
+        with self._backend.store.reading() as session:
+            return list(
+                session.scalars(select(Job.id).where(Job.started, exists().where(Claim.job_id == Job.id)))
+            )
+
+    def _startable(self) -> list[int]:
+        earlier, mine = aliased(Claim), aliased(Claim)
+        blocked = (
+            select(mine.job_id)
+            .join(earlier, earlier.resource == mine.resource)
+            .where(mine.job_id == Job.id, earlier.job_id < mine.job_id)
+        )
+        with self._backend.store.reading() as session:
+            return list(
+                session.scalars(
+                    select(Job.id)
+                    .where(exists().where(Claim.job_id == Job.id), ~blocked.exists())
+                    .order_by(Job.id)
+                )
+            )
+
+    async def _job(self, job_id: int) -> None:
+        store = self._backend.store
+        begun = await asyncio.to_thread(begin_job, store, job_id)
+        if begun is not None:
+            name, arguments = begun
+            try:
+                await _WORKFLOWS[name](Run(self._backend, job_id), **arguments)
+            except Exception as error:  # noqa: BLE001 - whatever happened, the operation ends and says so
+                await asyncio.to_thread(fail_job, store, job_id, error)
+        await asyncio.to_thread(release_claims, store, job_id)
+        self._begun.discard(job_id)
+        self.wake()
+
+
+def unfinished(backend: Backend) -> int:
+    """How many operations wait or run."""
+    with backend.store.reading() as session:
+        return len(session.scalars(select(Operation.id).where(Operation.step.in_(UNFINISHED))).all())

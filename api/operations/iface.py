@@ -1,0 +1,104 @@
+"""Interfaces: their addresses reserved and given back."""
+
+import ipaddress
+
+from sqlalchemy.orm import Session
+
+from api.operations.backend import Backend
+from api.operations.engine import workflow
+from api.operations.run import Run
+from api.store.models import Datacenter, Iface, Vm
+from hypervisor import network
+from hypervisor.network import Reservation
+
+
+@workflow("iface_create")
+async def create(run: Run, iface_id: int) -> None:
+    """Make an interface: reserve its addresses."""
+    try:
+        async with run.operation("iface_create") as outcome:
+            await run.step(reserve, run.backend, iface_id)
+            outcome.records(lambda session: created(session, iface_id))
+    except Exception:
+        await run.step(discard, run.backend, iface_id)
+        raise
+
+
+@workflow("iface_update")
+async def update(run: Run, iface_id: int, bandwidth: float) -> None:
+    """Give the interface another bandwidth, in kbit/s."""
+    async with run.operation("iface_update") as outcome:
+        outcome.records(lambda session: widened(session, iface_id, bandwidth))
+
+
+@workflow("iface_delete")
+async def delete(run: Run, iface_id: int) -> None:
+    """Give a free interface's addresses back."""
+    async with run.operation("iface_delete") as outcome:
+        await run.step(release, run.backend, iface_id)
+        outcome.records(lambda session: forget(session, iface_id))
+
+
+@workflow("ip_update")
+async def update_ip(run: Run, ip_id: int, reverse: str) -> None:  # noqa: ARG001 - recorded when it was accepted
+    """Name an address: there is no name server of ours to tell, so nothing is left to do."""
+    async with run.operation("ip_update"):
+        pass
+
+
+def reserve(backend: Backend, iface_id: int) -> None:
+    """Let the datacenter's DHCP server hand out the interface's addresses to its MAC."""
+    with backend.store.reading() as session:
+        iface = session.get_one(Iface, iface_id)
+        name = session.get_one(Datacenter, iface.datacenter_id).network
+        vm = None if iface.vm_id is None else session.get_one(Vm, iface.vm_id)
+        addresses = {ip.version: ip.ip for ip in iface.ips}
+    network.assign(
+        backend.connection.handle(wait=30),
+        name,
+        Reservation(
+            mac=iface.mac,
+            ipv4=ipaddress.IPv4Address(addresses[4]) if 4 in addresses else None,
+            ipv6=ipaddress.IPv6Address(addresses[6]) if 6 in addresses else None,
+            hostname=None if vm is None else vm.hostname,
+        ),
+    )
+
+
+def release(backend: Backend, iface_id: int) -> None:
+    """Take the interface's addresses back from the DHCP server."""
+    with backend.store.reading() as session:
+        iface = session.get(Iface, iface_id)
+        name = None if iface is None else session.get_one(Datacenter, iface.datacenter_id).network
+    if iface is not None and name is not None:
+        network.release(backend.connection.handle(wait=30), name, iface.mac)
+
+
+def discard(backend: Backend, iface_id: int) -> None:
+    """Undo an unfinished interface: its reservation and its records."""
+    release(backend, iface_id)
+    with backend.store.writing() as session:
+        forget(session, iface_id)
+
+
+def created(session: Session, iface_id: int) -> None:
+    """Record that the interface exists, in use or free."""
+    iface = session.get_one(Iface, iface_id)
+    iface.state = "free" if iface.vm_id is None else "used"
+    for ip in iface.ips:
+        ip.state = "created"
+
+
+def widened(session: Session, iface_id: int, bandwidth: float) -> None:
+    """Record the interface's new bandwidth in kbit/s."""
+    session.get_one(Iface, iface_id).bandwidth = bandwidth
+
+
+def forget(session: Session, iface_id: int) -> None:
+    """Remove the records of the interface and its addresses, unless they are gone."""
+    iface = session.get(Iface, iface_id)
+    if iface is not None:
+        for ip in list(iface.ips):
+            session.delete(ip)
+        session.flush()
+        session.delete(iface)

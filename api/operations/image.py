@@ -1,0 +1,69 @@
+"""Images: one base volume in every datacenter's pool, and the records that offer it."""
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypervisor.image.probe import probe
+from hypervisor.image.progress import Progress, silent
+from sqlalchemy import select
+
+from api.store.database import Store
+from api.store.models import Datacenter, Disk, Image
+from hypervisor.connection import Connection
+from hypervisor.storage import volume
+
+_STEP = 1024  # MiB: disks are made in steps of it
+
+class ImageExists(Exception):
+    """There is an image of that label already."""
+
+
+def install(
+    store: Store, connection: Connection, file: Path, labels: Sequence[str], progress: Progress = silent
+) -> list[int]:
+    """Offer the disk image `file` as `labels` in every datacenter; returns the ids of the images.
+
+    Raises `ImageExists`, `hypervisor.image.errors.ImageError` for a file that is no self-contained image, and
+    `HypervisorError` when it cannot be stored; nothing is left then.
+    """
+    with store.reading() as session:
+        taken = session.scalars(select(Image.label).where(Image.label.in_(labels))).first()
+        datacenters = session.scalars(select(Datacenter).order_by(Datacenter.id)).all()
+    if taken is not None:
+        raise ImageExists(f"there is an image with the label {taken!r}: choose another one")
+    facts = probe(file)
+    size = -(-facts.virtual_size // (_STEP * 2**20)) * _STEP
+    name = f"image-{secrets.token_hex(4)}.{facts.format}"
+    made: list[tuple[str, str]] = []
+    try:
+        for number, datacenter in enumerate(datacenters):
+            progress(f"storing in {datacenter.dc_code}", number / len(datacenters))
+            made.append((datacenter.pool, name))
+            volume.upload(connection.handle(wait=30), datacenter.pool, name, file, facts.format)
+        progress("recording", 1.0)
+        with store.writing() as session:
+            images = []
+            for datacenter in datacenters:
+                disk = Disk(
+                    datacenter_id=datacenter.id,
+                    name=labels[0],
+                    size=size,
+                    state="created",
+                    visibility="all",
+                    label=labels[0],
+                    kernel_version="raw",
+                    volume=name,
+                )
+                session.add(disk)
+                session.flush()
+                images += [
+                    Image(datacenter_id=datacenter.id, disk_id=disk.id, label=label) for label in labels
+                ]
+            session.add_all(images)
+            session.flush()
+            return [image.id for image in images]
+    except BaseException:
+        for pool, stored in made:
+            volume.delete(connection.handle(wait=30), pool, stored)
+        raise

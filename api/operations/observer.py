@@ -1,0 +1,79 @@
+"""Events back into the records: what libvirt says of a domain is the VM's state.
+
+The states that an operation gives (being_created, being_migrated, deleted) and an administrator's (locked) stay.
+"""
+
+import logging
+
+from sqlalchemy import select
+
+from api.operations.backend import Backend
+from api.store.models import Vm
+from hypervisor.domain import power
+from hypervisor.errors import HypervisorError
+from hypervisor.events import Event, Kind
+
+log = logging.getLogger(__name__)
+
+_SHOWN = {
+    power.State.RUNNING: "running",
+    power.State.PAUSED: "paused",
+    power.State.OFF: "halted",
+    power.State.ABSENT: "halted",
+}
+_OBSERVED = ("running", "paused", "halted")
+_CHANGES = {
+    Kind.STARTED: "running",
+    Kind.RESUMED: "running",
+    Kind.SUSPENDED: "paused",
+    Kind.STOPPED: "halted",
+    Kind.CRASHED: "halted",
+}
+
+
+class Observer:
+    """Writes down what happens to the domains, whoever caused it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def __call__(self, event: Event) -> None:
+        """Take one event from the connection."""
+        if event.kind is Kind.RESYNC:
+            self.resync()
+        elif event.kind in _CHANGES:
+            with self._backend.store.writing() as session:
+                vm = session.scalar(select(Vm).where(Vm.uuid == event.uuid, Vm.state.in_(_OBSERVED)))
+                if vm is not None and vm.state != _CHANGES[event.kind]:
+                    vm.state = _CHANGES[event.kind]
+
+    def resync(self) -> None:
+        """Read every state anew: events may have been lost."""
+        try:
+            found = power.states(self._backend.connection.handle())
+        except HypervisorError as error:
+            log.warning("states of the domains: %s", error)
+            return
+        with self._backend.store.writing() as session:
+            for vm in session.scalars(select(Vm).where(Vm.state.in_(_OBSERVED))):
+                state = _SHOWN[found.get(vm.uuid, power.State.ABSENT)]
+                if vm.state != state:
+                    vm.state = state
+
+
+def settle(backend: Backend, vm_id: int) -> None:
+    """Record the domain's present state at the end of an operation.
+
+    An event that came before the state was one to be observed was passed over, so the state is read again after it
+    was written, until the two agree.
+    """
+    recorded = None
+    while True:
+        with backend.store.reading() as session:
+            uuid = session.get_one(Vm, vm_id).uuid
+        state = _SHOWN[power.state(backend.connection.handle(wait=30), uuid)]
+        if state == recorded:
+            return
+        with backend.store.writing() as session:
+            session.get_one(Vm, vm_id).state = state
+        recorded = state

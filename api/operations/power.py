@@ -1,0 +1,109 @@
+"""A virtual machine stopped and rebooted: a message to the guest, patience, then the switch."""
+
+import asyncio
+import time
+
+from api.operations.backend import Backend
+from api.operations.engine import workflow
+from api.operations.observer import settle
+from api.operations.run import Run
+from api.store.models import Vm
+from hypervisor.domain import power
+from hypervisor.domain.power import State
+from hypervisor.errors import HypervisorError
+from hypervisor.events import Kind
+
+_ON = (State.RUNNING, State.PAUSED)
+
+
+@workflow("vm_stop")
+async def stop(run: Run, vm_id: int) -> None:
+    """Send a stop message, send it again, and when the guest has still not halted in time, cut the power."""
+    backend = run.backend
+    async with run.operation("vm_stop"):
+        uuid, begun = await run.step(note_time, backend, vm_id)
+        await run.wait(shut_down, backend, uuid, begun)
+        await run.step(cut_off, backend, uuid)
+        await run.step(settle, backend, vm_id)
+
+
+@workflow("vm_reboot")
+async def reboot(run: Run, vm_id: int) -> None:
+    """Send a reboot message; when the guest has not rebooted in time, reset the machine."""
+    backend = run.backend
+    async with run.operation("vm_reboot"):
+        uuid, begun = await run.step(note_time, backend, vm_id)
+        if not await run.wait(rebooted, backend, uuid, begun):
+            await run.step(reset, backend, uuid)
+        await run.step(settle, backend, vm_id)
+
+
+def note_time(backend: Backend, vm_id: int) -> tuple[str, float]:
+    """The domain's UUID and the time at which it is first told: a restart of the service must not begin again."""
+    with backend.store.reading() as session:
+        return session.get_one(Vm, vm_id).uuid, time.time()
+
+
+async def shut_down(backend: Backend, uuid: str, begun: float) -> None:
+    """Wait for the guest to halt, telling it twice; returns when it has, or when patience ends."""
+    patience = backend.patience
+    with backend.connection.events.watching(uuid) as watch:
+        for deadline in (begun + patience.stop_again, begun + patience.stop):
+            if time.time() < deadline:
+                await asyncio.to_thread(_tell_to_stop, backend, uuid)
+            while (remaining := deadline - time.time()) > 0:
+                if await asyncio.to_thread(_state, backend, uuid) not in _ON:
+                    return
+                await watch.next(remaining)
+
+
+async def rebooted(backend: Backend, uuid: str, begun: float) -> bool:
+    """Wait for the guest to reboot as it was told; False when patience ends or the guest has halted instead."""
+    deadline = begun + backend.patience.reboot
+    with backend.connection.events.watching(uuid) as watch:
+        # told again when the service was restarted meanwhile: a second reboot is better than a reset
+        await asyncio.to_thread(_tell_to_reboot, backend, uuid)
+        while (remaining := deadline - time.time()) > 0:
+            event = await watch.next(remaining)
+            if event is not None and event.kind is Kind.REBOOT:
+                return True
+            if await asyncio.to_thread(_state, backend, uuid) not in _ON:
+                return False
+    return False
+
+
+def cut_off(backend: Backend, uuid: str) -> None:
+    """Cut the power, unless the guest has halted."""
+    power.cut_off(backend.connection.handle(wait=30), uuid)
+
+
+def reset(backend: Backend, uuid: str) -> None:
+    """Reset the machine; one that has halted is started."""
+    connection = backend.connection.handle(wait=30)
+    if power.state(connection, uuid) in _ON:
+        power.reset(connection, uuid)
+    else:
+        power.start(connection, uuid)
+
+
+def _state(backend: Backend, uuid: str) -> State:
+    return power.state(backend.connection.handle(wait=30), uuid)
+
+
+def _tell_to_stop(backend: Backend, uuid: str) -> None:
+    connection = backend.connection.handle(wait=30)
+    try:
+        power.request_shutdown(connection, uuid)
+    except HypervisorError:
+        # the guest may have halted just before
+        if power.state(connection, uuid) in _ON:
+            raise
+
+
+def _tell_to_reboot(backend: Backend, uuid: str) -> None:
+    connection = backend.connection.handle(wait=30)
+    try:
+        power.request_reboot(connection, uuid)
+    except HypervisorError:
+        if power.state(connection, uuid) in _ON:
+            raise

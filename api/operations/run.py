@@ -1,0 +1,146 @@
+"""One job's execution: its durable steps, and the steps of its operations that a client sees."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+from dbos import DBOS
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from api.operations.backend import Backend
+from api.store.database import Store
+from api.store.models import Claim, Job, Operation, now
+from hypervisor.errors import HypervisorError
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+UNFINISHED = ("BILL", "WAIT", "RUN")
+
+
+class OperationFailed(Exception):
+    """An operation cannot be done; the text tells the caller why, and what to do."""
+
+
+class Run:
+    """The execution of the job `job_id`. It may be the second one, when the service ended during the first."""
+
+    def __init__(self, backend: Backend, job_id: int) -> None:
+        self.backend = backend
+        self.job_id = job_id
+
+    async def step(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function` in a thread and keep its result for good.
+
+        When the service ends in the middle of it, it runs again: it must be idempotent. When the service ends later,
+        it does not run again.
+        """
+        return await DBOS.run_step_async({"name": function.__qualname__}, function, *args, **kwargs)
+
+    async def wait(
+        self, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `step`, for a coroutine that waits without holding a thread."""
+        return await DBOS.run_step_async({"name": function.__qualname__}, function, *args, **kwargs)
+
+    @asynccontextmanager
+    async def operation(self, kind: str) -> AsyncIterator["Outcome"]:
+        """Show the job's operation of type `kind` as RUN during the block and DONE after it.
+
+        What the block registers with the `Outcome` is recorded together with DONE, so that a client that sees the one
+        sees the other.
+        """
+        store = self.backend.store
+        await asyncio.to_thread(_begin, store, self.job_id, kind)
+        outcome = Outcome()
+        yield outcome
+        await asyncio.to_thread(_finish, store, self.job_id, kind, outcome)
+
+
+@dataclass
+class Outcome:
+    """What becomes true in the records when an operation is done."""
+
+    record: Callable[[Session], None] | None = None
+
+    def records(self, change: Callable[[Session], None]) -> None:
+        """Apply `change` in the transaction that marks the operation DONE."""
+        self.record = change
+
+
+def _operations(job_id: int, kind: str, step: str) -> Any:
+    return (Operation.job_id == job_id, Operation.type == kind, Operation.step == step)
+
+
+def _begin(store: Store, job_id: int, kind: str) -> None:
+    moment = now()
+    with store.writing() as session:
+        session.execute(
+            update(Operation)
+            .where(*_operations(job_id, kind, "WAIT"))
+            .values(step="RUN", date_start=moment, date_updated=moment)
+        )
+
+
+def _finish(store: Store, job_id: int, kind: str, outcome: Outcome) -> None:
+    with store.writing() as session:
+        # a second execution of the job finds it done already
+        done: Any = session.execute(
+            update(Operation).where(*_operations(job_id, kind, "RUN")).values(step="DONE", date_updated=now())
+        )
+        if done.rowcount and outcome.record is not None:
+            outcome.record(session)
+
+
+def begin_job(store: Store, job_id: int) -> tuple[str, dict[str, Any]] | None:
+    """Take the job up; returns its workflow and arguments, or None when it was cancelled before."""
+    with store.writing() as session:
+        job = session.get_one(Job, job_id)
+        waiting = session.scalar(
+            select(Operation.id).where(Operation.job_id == job_id, Operation.step.in_(UNFINISHED)).limit(1)
+        )
+        if waiting is None:
+            return None
+        job.started = True
+        return job.workflow, job.arguments
+
+
+def fail_job(store: Store, job_id: int, error: Exception) -> None:
+    """End what is unfinished of the job in ERROR: the operation that ran with the reason, those after it with its id."""
+    if isinstance(error, HypervisorError | OperationFailed):
+        reason, kind = str(error), type(error).__name__
+    else:
+        log.error("job %d failed", job_id, exc_info=error)
+        reason = (
+            f"internal error: {type(error).__name__}; the service's log has the details under job {job_id}"
+        )
+        kind = "InternalError"
+    with store.writing() as session:
+        operations = session.scalars(
+            select(Operation)
+            .where(Operation.job_id == job_id, Operation.step.in_(UNFINISHED))
+            .order_by(Operation.id)
+        ).all()
+        first = operations[0] if operations else None
+        for operation in operations:
+            operation.step = "ERROR"
+            operation.errortype = kind
+            operation.date_updated = now()
+            operation.last_error = reason
+            if first is not None and operation is not first:
+                operation.last_error = (
+                    f"not done, because operation {first.id} ({first.type}) failed: {reason}"
+                )
+
+
+def release_claims(store: Store, job_id: int) -> None:
+    """Let the jobs go on that wait for this one."""
+    with store.writing() as session:
+        for claim in session.scalars(select(Claim).where(Claim.job_id == job_id)):
+            session.delete(claim)

@@ -1,0 +1,144 @@
+"""The service put together: records, host, engine, methods, wire."""
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+from api.methods import account, datacenter, disk, iface, image, ip, operation, ssh, system, version, vm
+from api.methods.call import Services
+from api.methods.dispatch import Dispatcher
+from api.operations import create, power
+from api.operations import disk as disk_workflows
+from api.operations import iface as iface_workflows
+from api.operations.backend import Backend
+from api.operations.engine import Engine
+from api.operations.host import prepare
+from api.operations.image import ImageExists, install
+from api.operations.jobs import Jobs
+from api.operations.observer import Observer
+from api.settings import Settings
+from api.store.content import populate
+from api.store.database import Store
+from api.store.keys import first_account
+from api.store.schema import upgrade
+from api.wire.application import Application
+from hypervisor.acceleration import usable
+from hypervisor.connection import Connection
+
+# importing them enters their methods and workflows into the tables
+METHODS = (account, datacenter, disk, iface, image, ip, operation, ssh, system, version, vm)
+WORKFLOWS = (create, disk_workflows, iface_workflows, power)
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """One running service; `start` gives its WSGI application, `stop` puts its work down."""
+
+    def __init__(self, settings: Settings, built_images: Mapping[str, Sequence[str]]) -> None:
+        """`built_images` names the images of the state folder that are offered, with their labels."""
+        self._settings = settings
+        self._built_images = built_images
+        self._open = ExitStack()
+
+    def start(self) -> Application:
+        """Open everything, take up what was interrupted, and return the application."""
+        settings = self._settings
+        make_folders(settings)
+        self._open.enter_context(only_one(settings.state / "lock"))
+        store = open_store(settings)
+        self._open.callback(store.close)
+        connection = Connection(settings.libvirt_uri)
+        connection.start()
+        self._open.callback(connection.stop)
+        prepare(connection.handle(wait=30), settings)
+        self._offer_images(store, connection)
+        backend = Backend(
+            store=store,
+            connection=connection,
+            patience=settings.patience,
+            console_logs=settings.logs,
+            accelerated=accelerated(settings),
+            max_vcpus=settings.limits.cores,
+        )
+        engine = Engine(backend, settings.workflows_url)
+        observer = Observer(backend)
+        self._open.enter_context(connection.events.subscribed(observer))
+        observer.resync()
+        engine.start()
+        self._open.callback(engine.stop)
+        services = Services(
+            store=store,
+            jobs=Jobs(engine.wake),
+            limits=settings.limits,
+            console_host=settings.console_host,
+        )
+        return Application(Dispatcher(services))
+
+    def _offer_images(self, store: Store, connection: Connection) -> None:
+        for name, labels in self._built_images.items():
+            file = self._settings.images / f"{name}.qcow2"
+            if file.exists():
+                with contextlib.suppress(ImageExists):
+                    install(store, connection, file, labels)
+
+    def stop(self) -> None:
+        """Close everything, in the reverse order."""
+        self._open.close()
+
+
+def make_folders(settings: Settings) -> None:
+    """Make the state folder and those in it."""
+    for folder in (settings.state, settings.pools, settings.logs, settings.images):
+        folder.mkdir(parents=True, exist_ok=True)
+    # QEMU's user passes through to the volumes, and reads nothing on the way
+    settings.state.chmod(0o711)
+    settings.pools.chmod(0o711)
+
+
+def open_store(settings: Settings) -> Store:
+    """The records, their schema up to date, with an account and the settings' datacenters in them.
+
+    The API key of a first start is left in the file ``apikey`` in the state folder, for its owner only.
+    """
+    store = Store(settings.database_url)
+    upgrade(store)
+    with store.writing() as session:
+        populate(session, settings)
+        key = first_account(session, settings)
+        if key is not None:
+            write_secret(settings.state / "apikey", key + "\n")
+    return store
+
+
+def write_secret(file: Path, text: str) -> None:
+    """Write `file` such that nobody else can ever read it."""
+    new = file.with_name(file.name + ".new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as written:
+        written.write(text)
+    new.rename(file)
+
+
+def accelerated(settings: Settings) -> bool:
+    """Whether guests run under KVM: as the settings say, or as was seen on this host."""
+    if settings.acceleration == "auto":
+        return usable(settings.images / "tiny.qcow2", settings.state / "acceleration.json")
+    return settings.acceleration == "kvm"
+
+
+def only_one(file: Path) -> IO[str]:
+    """Hold the state folder's lock; waits for a service that is just ending."""
+    lock = file.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.warning("another service uses %s: waiting for its end", file.parent)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
