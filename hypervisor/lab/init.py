@@ -7,6 +7,7 @@ libvirt waits for.
 
 import json
 import os
+import select
 import signal
 import socket
 import time
@@ -44,6 +45,8 @@ def main(descriptor: int) -> NoReturn:
     die_with_parent(signal.SIGKILL)
     with socket.socket(fileno=descriptor) as control, control.makefile("rb") as lines:
         control.set_inheritable(False)
+        if _hung_up(control):
+            os._exit(LabError.exit_status)  # the caller ended before it could become our parent in death
         plan = Plan(**json.loads(lines.readline()))
         try:
             status = _Init(plan).run(control)
@@ -52,6 +55,12 @@ def main(descriptor: int) -> NoReturn:
             status = LabError.exit_status
     # PID 1's end takes whatever is left in the namespace with it.
     os._exit(status)
+
+
+def _hung_up(control: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(control, select.POLLHUP)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
 class _Init:
@@ -69,8 +78,7 @@ class _Init:
             if number := self._until_answering():
                 return 128 + number
             control.sendall(b'{"ready": true}\n')
-            if not control.recv(1):
-                return LabError.exit_status  # the caller has ended before it could become our parent in death
+            control.recv(1)  # the caller has written the run file
             return self._supervise()
         finally:
             self._end()

@@ -114,7 +114,9 @@ def claim(name: str | None) -> Iterator[Claim]:
     )
     for candidate in candidates:
         path = FOLDER / f"{candidate}.json"
-        descriptor = _lock(path)
+        with _alone():
+            _sweep()
+            descriptor = _lock(path)
         if descriptor is None:
             continue
         try:
@@ -127,6 +129,26 @@ def claim(name: str | None) -> Iterator[Claim]:
     raise LabError(
         f"a lab {candidates[0]!r} runs already: join it with 'hypervisor lab enter', or choose a --name"
     )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    # Else a sweep's short lock could look like a running lab to somebody who claims that name.
+    descriptor = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sweep() -> None:
+    """Remove the run files of labs that were killed."""
+    for path in FOLDER.glob("*.json"):
+        descriptor = _lock(path)
+        if descriptor is not None:
+            path.unlink()
+            os.close(descriptor)
 
 
 def _lock(path: Path) -> int | None:

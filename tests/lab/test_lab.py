@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hypervisor.lab import running
+from hypervisor.lab import LabError, find, run, running
 from tests.lab.conftest import LAB, ROOT, Start, lab
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a lab needs root")
@@ -141,6 +141,21 @@ def test_enter_joins_a_running_lab(start: Start, name: str) -> None:
     assert lab("--name", name, "enter", "--", "true").returncode == 125
 
 
+def test_socket_reaches_a_lab_from_outside(start: Start, name: str) -> None:
+    process = start("--name", name, "--hostname", "reached", "--", "sh", "-c", "echo up; read line")
+    assert process.stdout is not None
+    process.stdout.readline()
+    uri = f"qemu+unix:///system?socket={find(name).socket}"
+    done = subprocess.run(["virsh", "--connect", uri, "hostname"], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["reached"]
+
+
+def test_user_without_root_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(LabError, match="sudo"):
+        run(["true"])
+
+
 def test_two_labs_do_not_see_each_other(start: Start, name: str) -> None:
     process = start("--name", name, "--", "sh", "-c", "virsh -q net-start default; echo up; read line")
     assert process.stdout is not None
@@ -166,6 +181,7 @@ def test_kill_takes_everything_down(start: Start, name: str) -> None:
     # The next lab takes the name and clears what was left.
     assert lab("--name", name, "--", "true").returncode == 0
     assert not Path(record.folder).exists()
+    assert not Path(f"/run/hypervisor/lab/{name}.json").exists()
 
 
 def test_signals_reach_the_command(start: Start) -> None:
