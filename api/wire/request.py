@@ -67,10 +67,9 @@ def _value(node: etree._Element, depth: int, path: _Path) -> Value:
         raise _refuse(Object.UNKNOWN, Cause.TOOMANY, f"values are nested deeper than {MAX_DEPTH}", path)
     if len(node) == 0:
         return node.text or ""
-    inner = _children(node, path)
-    if len(inner) != 1:
+    typed = node[0]
+    if len(node) != 1 or not _blank(node.text) or not _blank(typed.tail):
         raise _malformed("<value> holds one element or text", path)
-    typed = inner[0]
     if typed.tag == "struct":
         return _struct(typed, depth, path)
     if typed.tag == "array":
@@ -120,7 +119,10 @@ def _scalar(node: etree._Element, path: _Path) -> Value:
 def _children(node: etree._Element, path: _Path) -> list[etree._Element]:
     """The elements in `node`; raises a `Fault` when there is text between them."""
     children = list(node)
-    if not _blank(node.text) or not all(_blank(child.tail) for child in children):
+    blank = _blank(node.text)
+    for child in children:
+        blank = blank and _blank(child.tail)
+    if not blank:
         raise _malformed(f"text in <{node.tag!s}> where there are elements", path)
     return children
 
