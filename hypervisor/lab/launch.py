@@ -37,11 +37,12 @@ def run(
     Call it from the main thread: the lab dies with the thread that started it.
 
     Args:
-        command: program and arguments; its ``qemu:///system`` is the lab's. name: what ``enter`` finds the
-        lab by; None takes the first free of default, default-2, ... state: folder for libvirt's data
-        (domains, pools, images), kept between runs; None for a temporary one. pass_fds: descriptors that the
-        command gets under the same numbers. A socket that listens already goes on
-            listening in the caller's network.
+        command: program and arguments; its ``qemu:///system`` is the lab's.
+        name: what ``enter`` finds the lab by; None takes the first free of default, default-2, ...
+        state: folder for libvirt's data (domains, pools, images), kept between runs; None for a temporary
+            one.
+        pass_fds: descriptors that the command gets under the same numbers. A socket that listens already
+            goes on listening in the caller's network.
         hostname: the lab's host name; ``lab-NAME`` by default.
         host_uuid: libvirt's host UUID; by default a random one, kept in ``state``.
         environment: the command's environment instead of the caller's.
