@@ -162,7 +162,7 @@ _ORDER = {Cause.TYPE: 0, Cause.SYNTAX: 1}
 
 def as_faults(error: ValidationError) -> list[Fault]:
     """One fault for each wrong field, wrong types before wrong values."""
-    faults = [_as_fault(detail) for detail in error.errors(include_url=False, include_input=False)]
+    faults = [_as_fault(detail) for detail in error.errors(include_url=False)]
     return sorted(faults, key=lambda fault: _ORDER.get(Cause(fault.code % 100), 2))
 
 
@@ -174,9 +174,7 @@ def _as_fault(detail: ErrorDetails) -> Fault:
             Object(context["subject"]), Cause(context["cause"]), _named(fields, context["reason"]), *fields
         )
     subject, cause = _FAULTS.get(detail["type"], (Object.STRING, Cause.BADPARAMETER))
-    if subject is Object.INTEGER and any(
-        isinstance(bound, float) for bound in detail.get("ctx", {}).values()
-    ):
+    if cause is Cause.BADPARAMETER and subject is Object.INTEGER and isinstance(detail["input"], float):
         subject = Object.FLOAT
     return refuse(subject, cause, _named(fields, _SAID.get(detail["type"], detail["msg"])), *fields)
 

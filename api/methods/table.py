@@ -62,7 +62,8 @@ class Method:
         if not least <= len(arguments) <= len(self.parameters):
             wanted = str(least) if least == len(self.parameters) else f"{least} to {len(self.parameters)}"
             after = " after the API key" if self.takes_key else ""
-            text = f"{self.name} takes {wanted} arguments{after}, not {len(arguments)}"
+            plural = "" if wanted == "1" else "s"
+            text = f"{self.name} takes {wanted} argument{plural}{after}, not {len(arguments)}"
             return [], [refuse(Object.METHOD, Cause.BADPARAMETER, text)]
         bound: list[Any] = []
         faults: list[Fault] = []

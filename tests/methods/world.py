@@ -1,0 +1,160 @@
+"""A store with accounts and objects, and the dispatcher in front of it."""
+
+import importlib
+import itertools
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import api.methods
+from api.methods.call import Services
+from api.methods.dispatch import Dispatcher
+from api.methods.faults import Fault
+from api.operations.jobs import Jobs, Origin, Planned
+from api.settings import Limits
+from api.store.database import Store
+from api.store.keys import digest
+from api.store.models import (
+    Account,
+    ApiKey,
+    Datacenter,
+    Disk,
+    Iface,
+    Image,
+    Ip,
+    Operation,
+    Record,
+    Vlan,
+    Vm,
+)
+
+# every namespace enters its methods into the table
+for module in pkgutil.iter_modules(api.methods.__path__):
+    importlib.import_module(f"api.methods.{module.name}")
+
+ALICE = "alice".ljust(24, "0")
+BOB = "bob".ljust(24, "0")
+REVOKED = "revoked".ljust(24, "0")
+UNKNOWN = "unknown".ljust(24, "0")
+
+
+@dataclass
+class World:
+    """What a test acts on."""
+
+    store: Store
+    wakes: list[None] = field(default_factory=list)
+    accounts: dict[str, Account] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        jobs = Jobs(lambda: self.wakes.append(None))
+        self.services = Services(
+            store=self.store, jobs=jobs, limits=Limits(cores=8), console_host="console.example.net"
+        )
+        self.dispatch = Dispatcher(self.services)
+        alice, bob = Account(handle="ALICE-GANDI"), Account(handle="BOB-GANDI")
+        self.add(alice, bob)
+        self.accounts = {ALICE: alice, BOB: bob}
+        self.add(
+            ApiKey(account_id=alice.id, digest=digest(ALICE)),
+            ApiKey(account_id=bob.id, digest=digest(BOB)),
+            ApiKey(account_id=alice.id, digest=digest(REVOKED), date_revoked=alice.date_created),
+            datacenter("FR-SD5", "FR", "Bissy", "France"),
+            datacenter("LU-BI1", "LU", "Bissen", "Luxembourg"),
+            datacenter("US-BA1", "US", "Baltimore", "United States", iaas_closed_for="ALL"),
+        )
+
+    def call(self, name: str, *arguments: Any, key: str = ALICE) -> Any:
+        """The answer to `key`'s call of the method."""
+        return self.dispatch(name, [key, *arguments], "192.0.2.1")
+
+    def fault(self, name: str, *arguments: Any, key: str = ALICE) -> Fault:
+        """The fault that `key`'s call of the method ends in."""
+        with pytest.raises(Fault) as caught:
+            self.call(name, *arguments, key=key)
+        return caught.value
+
+    def add(self, *records: Record) -> None:
+        """Keep the records; their ids are there afterwards."""
+        with self.store.writing() as session:
+            session.add_all(records)
+
+    def get(self, model: type[Any], identifier: int) -> Any:
+        """The record as it is now, None when it is gone."""
+        with self.store.reading() as session:
+            return session.get(model, identifier)
+
+    def vm(self, hostname: str = "web", key: str = ALICE, state: str = "halted", **values: Any) -> Vm:
+        """A virtual machine of `key`'s account."""
+        number = next(self.numbers)
+        given = {"cores": 1, "memory": 512, "vm_max_memory": 2048, "seed": {}, "datacenter_id": 1} | values
+        vm = Vm(account_id=self.accounts[key].id, uuid=str(number), hostname=hostname, state=state, **given)
+        self.add(vm)
+        return vm
+
+    def disk(self, name: str = "data", key: str | None = ALICE, **values: Any) -> Disk:
+        """A disk of `key`'s account, or an image's without a key."""
+        given = {"size": 10240, "state": "created", "datacenter_id": 1, "volume": name} | values
+        disk = Disk(account_id=None if key is None else self.accounts[key].id, name=name, **given)
+        self.add(disk)
+        return disk
+
+    def image(self, label: str, datacenter_id: int = 1, **values: Any) -> Image:
+        """An image with its disk."""
+        disk = self.disk(label, key=None, size=3072, datacenter_id=datacenter_id)
+        image = Image(datacenter_id=datacenter_id, disk_id=disk.id, label=label, **values)
+        self.add(image)
+        return image
+
+    def iface(self, key: str = ALICE, addresses: tuple[str, ...] = (), **values: Any) -> Iface:
+        """An interface with its addresses."""
+        number = next(self.numbers)
+        given = {"bandwidth": 102400.0, "state": "free", "datacenter_id": 1} | values
+        iface = Iface(account_id=self.accounts[key].id, mac=f"52:54:00:00:00:{number:02x}", **given)
+        self.add(iface)
+        for position, address in enumerate(addresses):
+            self.add(
+                Ip(
+                    account_id=iface.account_id,
+                    datacenter_id=iface.datacenter_id,
+                    iface_id=iface.id,
+                    ip=address,
+                    version=6 if ":" in address else 4,
+                    num=position,
+                    state="being_created" if iface.state == "being_created" else "created",
+                )
+            )
+        return iface
+
+    def vlan(self, name: str, key: str = ALICE, **values: Any) -> Vlan:
+        """A private network of `key`'s account."""
+        given = {"datacenter_id": 1, "subnet": "10.7.13.0/24", "state": "created"} | values
+        vlan = Vlan(account_id=self.accounts[key].id, name=name, **given)
+        self.add(vlan)
+        return vlan
+
+    def job(
+        self, *planned: Planned, key: str = ALICE, claims: tuple[str, ...] = ("vm:1",)
+    ) -> list[Operation]:
+        """Work that was accepted."""
+        origin = Origin(self.accounts[key], "192.0.2.1")
+        with self.store.writing() as session:
+            return self.services.jobs.submit(session, origin, "vm_create", {}, planned, claims)
+
+    def change(self, record: Record, **values: Any) -> None:
+        """Give the record other values."""
+        with self.store.writing() as session:
+            fresh = session.merge(record)
+            for key, value in values.items():
+                setattr(fresh, key, value)
+
+
+def datacenter(dc_code: str, iso: str, name: str, country: str, **values: Any) -> Datacenter:
+    """A datacenter with a network of 13 addresses to give."""
+    network = {"ipv4": "192.0.2.1/28", "ipv6": "2001:db8::1/64"}
+    given = {"pool": dc_code, "network": dc_code} | network | values
+    return Datacenter(dc_code=dc_code, iso=iso, name=name, country=country, **given)
