@@ -23,10 +23,11 @@ has it too, and one that comes back with a new DUID while dnsmasq still holds th
 price: a guest that forms other addresses (privacy extensions) has them beside the assigned one, and a MAC
 without reservation can form one too; `NetworkSpec(slaac=False)` leaves DHCPv6 alone.
 
-An IPv4 address that goes to another MAC at once would be refused while dnsmasq holds the old lease. The new
-entry then names the old MAC as well: dnsmasq(8) gives up the lease of one MAC of an entry when another of
-them asks. A DHCPv6 lease cannot be taken away like this; it lasts ten minutes at most after the guest is
-gone.
+An IPv4 address that goes to another MAC at once would be refused while dnsmasq holds the old lease. A file
+that keeps a released address for as long as a lease lasts says who had it, and the new entry then names the
+old MAC as well: dnsmasq(8) gives up the lease of one MAC of an entry when another of them asks. libvirt's
+own list of leases is not asked, because it runs behind dnsmasq. A DHCPv6 lease cannot be taken away like
+this; it bars its address to another DUID for ten minutes at most after the guest is gone.
 """
 
 from hypervisor.network.addresses import allocate, eui64, normal_mac, random_mac

@@ -4,14 +4,13 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 
 import libvirt
-from lxml import etree
-from lxml.builder import E
 
 from hypervisor.libvirt_errors import explained
 from hypervisor.network.addresses import normal_mac
 from hypervisor.network.errors import AddressInUse, InvalidAddress, NoAddresses
 from hypervisor.network.handles import network_lock, open_ours, open_pool
-from hypervisor.network.reservation import Lease, Reservation, file_name, from_file_name, line
+from hypervisor.network.ledger import Ledger
+from hypervisor.network.reservation import Lease, Reservation
 from hypervisor.network.spec import NetworkSpec
 
 # a record that asks for nothing: adding or deleting it makes libvirt tell dnsmasq to read its files again
@@ -23,7 +22,7 @@ def assign(connection: libvirt.virConnect, network: str, reservation: Reservatio
     """Make the network give exactly these addresses to that MAC, instead of what it had before.
 
     When this returns, the next DHCP request is answered so: dnsmasq acts on a signal before it reads the
-    packet that came after it. An IPv4 address on which another MAC still has a lease is usable at once.
+    packet that came after it. An IPv4 address on which another MAC may still have a lease is usable at once.
     Raises `NoNetwork`, `ForeignNetwork`, `NoAddresses`, `InvalidAddress`, `AddressInUse`, `LibvirtError`.
     """
     with network_lock(network):
@@ -31,15 +30,11 @@ def assign(connection: libvirt.virConnect, network: str, reservation: Reservatio
         pool = open_pool(connection, spec)
         _check(spec, reservation)
         with explained(f"reservations of network {network}"):
-            known = _known(pool)
-            former = _former(handle, reservation, {entry.mac for entry, _ in known.values()})
-            wanted = file_name(reservation, former)
-            for entry, _ in known.values():
+            ledger = Ledger(pool)
+            for entry in ledger.reservations:
                 _check_free(network, entry, reservation)
-            for name, (entry, volume) in known.items():
-                if entry.mac == reservation.mac and name != wanted:
-                    volume.delete()
-            _write(pool, wanted, line(reservation, former).encode(), known)
+            ledger.purge()
+            ledger.reserve(reservation)
             _nudge(handle)
 
 
@@ -55,9 +50,9 @@ def release(connection: libvirt.virConnect, network: str, mac: str) -> None:
         handle, spec = open_ours(connection, network)
         pool = open_pool(connection, spec)
         with explained(f"reservations of network {network}"):
-            for entry, volume in _known(pool).values():
-                if entry.mac == mac:
-                    volume.delete()
+            ledger = Ledger(pool)
+            ledger.purge()
+            ledger.release(mac)
             # also when there was no file: the step may have ended between its file and the signal
             _nudge(handle)
 
@@ -67,7 +62,7 @@ def reservations(connection: libvirt.virConnect, network: str) -> list[Reservati
     _, spec = open_ours(connection, network)
     pool = open_pool(connection, spec)
     with explained(f"reservations of network {network}"):
-        return sorted((entry for entry, _ in _known(pool).values()), key=lambda entry: entry.mac)
+        return sorted(Ledger(pool).reservations, key=lambda entry: entry.mac)
 
 
 def leases(connection: libvirt.virConnect, network: str) -> list[Lease]:
@@ -106,45 +101,6 @@ def _check_free(network: str, entry: Reservation, reservation: Reservation) -> N
     for address in (reservation.ipv4, reservation.ipv6):
         if address is not None and address in (entry.ipv4, entry.ipv6):
             raise AddressInUse(f"{address} belongs to {entry.mac} on network {network}: release that first")
-
-
-def _known(pool: libvirt.virStoragePool) -> dict[str, tuple[Reservation, libvirt.virStorageVol]]:
-    volumes = {volume.name(): volume for volume in pool.listAllVolumes()}
-    parsed = {name: from_file_name(name) for name in volumes}
-    return {name: (entry, volumes[name]) for name, entry in parsed.items() if entry is not None}
-
-
-def _former(handle: libvirt.virNetwork, reservation: Reservation, holders: set[str]) -> str | None:
-    """The MAC whose lease stands in the way of the IPv4 address, when it has no reservation of its own.
-
-    One that has another address by now is left out: dnsmasq would find it in two entries.
-    """
-    if reservation.ipv4 is None or not handle.isActive():
-        return None
-    for lease in handle.DHCPLeases():
-        mac = str(lease.get("mac") or "").lower()
-        if lease["ipaddr"] == str(reservation.ipv4) and mac and mac != reservation.mac:
-            return None if mac in holders else mac
-    return None
-
-
-def _write(
-    pool: libvirt.virStoragePool,
-    name: str,
-    content: bytes,
-    known: dict[str, tuple[Reservation, libvirt.virStorageVol]],
-) -> None:
-    if name in known:
-        volume = known[name][1]  # written again: an earlier call may have ended before the content was there
-    else:
-        target = E.target(E.format(type="raw"), E.permissions(E.mode("0644")))
-        xml = E.volume(E.name(name), E.capacity(str(len(content)), unit="bytes"), target)
-        # until it is filled the file is all zero bytes, which dnsmasq reads as an empty line
-        volume = pool.createXML(etree.tostring(xml, encoding="unicode"))
-    stream = pool.connect().newStream()
-    volume.upload(stream, 0, len(content))
-    stream.send(content)
-    stream.finish()
 
 
 def _nudge(handle: libvirt.virNetwork) -> None:

@@ -1,6 +1,7 @@
 """Reservations as dnsmasq reads them: one file each, whose name says the same as its line."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
@@ -8,12 +9,13 @@ from ipaddress import IPv4Address, IPv6Address
 from hypervisor.network.addresses import normal_mac
 from hypervisor.network.errors import InvalidAddress
 
-LEASE = "10m"  # an address freed under DHCPv6 is refused to another DUID for this long; dnsmasq's least is 2m
+LEASE = 600  # seconds; a DHCPv6 lease of a guest that is gone bars its address so long (dnsmasq: 120 or more)
+SIZE = 1024  # bytes of a file, so that it can be written again in place; dnsmasq reads lines of that length
+_FORMER = 16  # MACs in a line beside its own
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_HOSTNAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
-_FILE = re.compile(
-    r"(?P<mac>[0-9a-f]{12})_(?P<ipv4>[0-9.]*)_(?P<ipv6>[0-9a-f]*)_(?P<hostname>[^_]*)_(?P<former>[0-9a-f]*)"
-)
+_HOSTNAME = re.compile(rf"(?=.{{1,180}}$){_LABEL}(\.{_LABEL})*")  # 180: the file's name has at most 255 bytes
+_FILE = re.compile(r"(?P<mac>[0-9a-f]{12})_(?P<ipv4>[0-9.]*)_(?P<ipv6>[0-9a-f]*)_(?P<hostname>[^_]*)")
+_FREED = re.compile(r"(?P<mac>[0-9a-f]{12})_(?P<ipv4>[0-9.]+)_(?P<when>[0-9]+)\.freed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,41 +47,51 @@ class Lease:
     expires: datetime
 
 
-def line(reservation: Reservation, former: str | None = None) -> str:
-    """The `dhcp-host` of dnsmasq(8). `former` is the MAC that still holds a lease on the IPv4 address.
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """That `mac` gave up `ipv4` at `when` (Unix time in seconds): its lease may last on for `LEASE`."""
 
-    With several MACs in one entry dnsmasq lets go of the lease of one as soon as another asks.
+    mac: str
+    ipv4: IPv4Address
+    when: int
+
+
+def content(reservation: Reservation, former: Collection[str] = ()) -> bytes:
+    """The `dhcp-host` of dnsmasq(8). `former` are MACs that may still hold a lease on the IPv4 address.
+
+    With several MACs in one entry dnsmasq gives up the lease of one as soon as another asks.
     """
-    parts = [reservation.mac]
-    if former:
-        parts.append(former)
+    parts = [reservation.mac, *sorted(former)[:_FORMER]]
     if reservation.ipv4:
         parts.append(str(reservation.ipv4))
     if reservation.ipv6:
         parts.append(f"[{reservation.ipv6}]")
     if reservation.hostname:
         parts.append(reservation.hostname)
-    return ",".join([*parts, LEASE]) + "\n"
+    return ",".join([*parts, str(LEASE)]).encode().ljust(SIZE, b"\n")
 
 
-def file_name(reservation: Reservation, former: str | None = None) -> str:
+def file_name(entry: Reservation | Freed) -> str:
     """The name of the file: a listing of the folder is then the list of the reservations."""
-    ipv6 = reservation.ipv6.packed.hex() if reservation.ipv6 else ""
-    parts = (reservation.mac, reservation.ipv4 or "", ipv6, reservation.hostname or "", former or "")
-    return "_".join(str(part).replace(":", "") for part in parts)
+    mac = entry.mac.replace(":", "")
+    if isinstance(entry, Freed):
+        return f"{mac}_{entry.ipv4}_{entry.when}.freed"
+    return f"{mac}_{entry.ipv4 or ''}_{entry.ipv6.packed.hex() if entry.ipv6 else ''}_{entry.hostname or ''}"
 
 
-def from_file_name(name: str) -> Reservation | None:
-    """The reservation in the file of that name; None when the file is not one of ours."""
-    match = _FILE.fullmatch(name)
-    if match is None:
-        return None
+def from_file_name(name: str) -> Reservation | Freed | None:
+    """What the file of that name stands for; None when it is not one of ours."""
     try:
-        return Reservation(
-            mac=bytes.fromhex(match["mac"]).hex(":"),
-            ipv4=IPv4Address(match["ipv4"]) if match["ipv4"] else None,
-            ipv6=IPv6Address(bytes.fromhex(match["ipv6"])) if match["ipv6"] else None,
-            hostname=match["hostname"] or None,
-        )
+        if match := _FREED.fullmatch(name):
+            mac = bytes.fromhex(match["mac"]).hex(":")
+            return Freed(normal_mac(mac), IPv4Address(match["ipv4"]), int(match["when"]))
+        if match := _FILE.fullmatch(name):
+            return Reservation(
+                mac=bytes.fromhex(match["mac"]).hex(":"),
+                ipv4=IPv4Address(match["ipv4"]) if match["ipv4"] else None,
+                ipv6=IPv6Address(bytes.fromhex(match["ipv6"])) if match["ipv6"] else None,
+                hostname=match["hostname"] or None,
+            )
     except (ValueError, InvalidAddress):
         return None
+    return None
