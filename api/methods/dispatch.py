@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from api.methods.call import Call, Services
 from api.methods.faults import Cause, Fault, Object, refuse, unknown_method
@@ -15,6 +15,9 @@ from api.store.models import Account, ApiKey
 
 _KEY = re.compile(r"[a-z0-9]{24}\Z")
 _DRY_RUN = "--dry-run"
+_SPEAKS_FOR = (
+    select(Account).join(ApiKey).where(ApiKey.digest == bindparam("wanted"), ApiKey.date_revoked.is_(None))
+)
 
 
 class Dispatcher:
@@ -61,9 +64,8 @@ def authenticate(services: Services, key: Any) -> Account:
             Object.STRING, Cause.BADPARAMETER, "the API key does not match '^[a-z0-9]{24}$'", "apikey"
         )
     # the digest is looked up, not the key: how long that takes tells nothing about any key
-    query = select(Account).join(ApiKey).where(ApiKey.digest == digest(key), ApiKey.date_revoked.is_(None))
     with services.store.reading() as session:
-        account = session.scalar(query)
+        account = session.scalar(_SPEAKS_FOR, {"wanted": digest(key)})
     if account is None:
         raise refuse(Object.ACCOUNT, Cause.NORIGHT, "Invalid API key")
     return account

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from pydantic import Field
-from sqlalchemy import Select, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session
 
 from api.methods.call import Call, Struct
@@ -25,6 +25,10 @@ from api.operations.cancel import NotCancellable, cancel
 from api.store.models import Disk, Job, Operation, now
 
 _FINISHED = frozenset(("DONE", "ERROR", "CANCEL", "SUPPORT"))
+# put together once: clients ask for it every second
+_ONE = select(Operation).where(
+    Operation.id == bindparam("identifier"), Operation.account_id == bindparam("owner")
+)
 
 COLUMNS: Columns = {
     "id": Operation.id,
@@ -135,7 +139,7 @@ def _of(call: Call) -> Select[Operation]:
 
 
 def _find(call: Call, session: Session, identifier: int) -> Operation:
-    record = session.scalar(_of(call).where(Operation.id == identifier))
+    record = session.scalar(_ONE, {"identifier": identifier, "owner": call.account.id})
     if record is None:
         raise not_found(Object.OPERATION, identifier)
     return record

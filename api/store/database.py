@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
@@ -40,6 +41,11 @@ def _open(url: str) -> Engine:
     engine = create_engine(
         url, connect_args={"timeout": 30, "check_same_thread": False}, pool_size=20, max_overflow=40
     )
+
+    file = engine.url.database
+    if file and not file.startswith((":memory:", "file:")):
+        # its owner's alone: there are password hashes in it
+        Path(file).touch(mode=0o600)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

@@ -16,7 +16,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh
 
 
 @pytest.mark.parametrize(
-    "key", [None, 1, True, 1.5, b"a" * 24, [ALICE], {"key": ALICE}, datetime(2020, 1, 1)]
+    "key", [None, 1, True, 1.5, b"a" * 24, [ALICE], {"key": ALICE}, datetime.fromisoformat("2020-01-01")]
 )
 def test_key_of_another_type(world: World, key: Any) -> None:
     assert world.fault("hosting.datacenter.list", key=key).code == 501210

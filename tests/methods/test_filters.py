@@ -136,10 +136,10 @@ def test_too_long_pattern(world: World) -> None:
 def test_before_and_after(world: World) -> None:
     for day in (1, 2, 3):
         (operation,) = world.job(Planned("vm_stop"))
-        world.change(operation, date_created=datetime(2013, 1, day))
+        world.change(operation, date_created=datetime.fromisoformat(f"2013-01-0{day}"))
     count = "operation.count"
     assert world.call(count, {"<date_created": "2013-01-02"}) == 1
-    assert world.call(count, {">date_created": datetime(2013, 1, 1)}) == 2
+    assert world.call(count, {">date_created": datetime.fromisoformat("2013-01-01")}) == 2
     assert world.call(count, {">date_created": "20130101T00:00:00", "<date_created": "2013-01-03"}) == 1
     assert world.call(count, {"date_created": "2013-01-02 00:00:00"}) == 1
     assert world.call(count, {"<date_start": "2013-01-02"}) == 0

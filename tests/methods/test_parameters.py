@@ -58,7 +58,7 @@ def faults(value: Any, model: type[Parameters] = Sample) -> list[Fault]:
     return as_faults(caught.value)
 
 
-A_DATE = datetime(2013, 1, 2, 3, 4, 5)
+A_DATE = datetime.fromisoformat("2013-01-02T03:04:05")
 
 WRONG = [
     ("number", "1", 501010),
@@ -178,11 +178,15 @@ def test_types_come_before_values() -> None:
         ("ip_version", 6, 6),
         ("date", A_DATE, A_DATE),
         ("date", A_DATE.replace(tzinfo=UTC), A_DATE),
-        ("date", A_DATE.replace(tzinfo=timezone(timedelta(hours=2))), datetime(2013, 1, 2, 1, 4, 5)),
+        (
+            "date",
+            A_DATE.replace(tzinfo=timezone(timedelta(hours=2))),
+            datetime.fromisoformat("2013-01-02T01:04:05"),
+        ),
         ("date", "20130102T03:04:05", A_DATE),
         ("date", "2013-01-02 03:04:05", A_DATE),
         ("date", "2013-01-02T03:04:05", A_DATE),
-        ("date", "2013-01-02", datetime(2013, 1, 2)),
+        ("date", "2013-01-02", datetime.fromisoformat("2013-01-02")),
         ("text", None, None),
         ("numbers", None, None),
     ],
