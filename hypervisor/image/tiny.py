@@ -4,9 +4,8 @@ Debian's kernel, busybox as init, dropbear, DHCP for IPv4 and IPv6, the guest ag
 guest are in the folder beside this module.
 """
 
-import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from hypervisor.image import command, cpio, disk, packages
@@ -14,6 +13,7 @@ from hypervisor.image.errors import ImageError
 from hypervisor.image.mirror import Mirror
 from hypervisor.image.modules import load_order
 from hypervisor.image.progress import Progress, part
+from hypervisor.image.tree import copy
 
 DATA = Path(__file__).with_name("tiny")
 _KERNEL = "linux-image-cloud-amd64"
@@ -30,7 +30,10 @@ _PROGRAMS = {
     "usr/bin/scp": "",
     "usr/lib/openssh/sftp-server": "usr/lib/sftp-server",
     "sbin/resize2fs": "",
+    "sbin/mke2fs": "sbin/mkfs.ext4",
 }
+# applets that the guest's own programs stand in for
+_REPLACED = frozenset({"busybox", "halt", "mke2fs", "poweroff", "reboot"})
 _FIRST = ("virtio_pci", "virtio_blk", "virtio_net")
 _SCSI = ("virtio_scsi", "sd_mod")
 _LATER = (
@@ -133,7 +136,7 @@ def _write_initramfs(unpacked: Path, modules: _Modules, target: Path, work: Path
 
 def _write_root(unpacked: Path, modules: _Modules, root: Path) -> None:
     for folder in ("bin", "dev", "etc/dropbear", "home", "lib64", "mnt", "proc", "root/.ssh", "run", "sbin", "sys",
-                   "tmp", "usr/bin", "usr/lib", "usr/sbin", "var/lib/dhcpcd", "var/lib/tiny", "var/log",
+                   "tmp", "usr/bin", "usr/lib", "usr/sbin", "var/lib/tiny", "var/log",
                    _LIBRARIES):  # fmt: skip
         (root / folder).mkdir(parents=True, exist_ok=True)
     root.chmod(0o755)
@@ -141,11 +144,12 @@ def _write_root(unpacked: Path, modules: _Modules, root: Path) -> None:
     for private in ("root", "root/.ssh"):
         (root / private).chmod(0o700)
     (root / "var/run").symlink_to("../run")
+    # leases are not kept: a copy of this disk may wake up with another card
+    (root / "var/lib/dhcpcd").symlink_to("../../run/dhcpcd")
     _install_busybox(unpacked, root)
     _install_programs(unpacked, root)
     modules.install(root, (*_FIRST, *_SCSI, *_LATER))
-    for source in _files(DATA / "skel"):
-        install_file(source, root / source.relative_to(DATA / "skel"))
+    copy(DATA / "skel", root)
     (root / "etc/shadow").chmod(0o600)
 
 
@@ -153,7 +157,7 @@ def _install_busybox(unpacked: Path, root: Path) -> None:
     shutil.copy(unpacked / "bin/busybox", root / "bin/busybox")
     applets = command.run([unpacked / "bin/busybox", "--list"]).split()
     for applet in applets:
-        if applet != "busybox":
+        if applet not in _REPLACED:
             (root / "bin" / applet).symlink_to("busybox")
     for applet in ("init", "getty", "modprobe", "insmod", "udhcpc", "switch_root"):
         (root / "sbin" / applet).symlink_to("../bin/busybox")
@@ -173,18 +177,4 @@ def _install_programs(unpacked: Path, root: Path) -> None:
     for library in sorted(needed):
         shutil.copy(library, root / _LIBRARIES / Path(library).name)
     shutil.copy(loader, root / "lib64" / _LOADER)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
-
-
-def install_file(source: Path, target: Path) -> None:
-    """Copy a data file, replacing what is there: what starts with `#!` becomes executable, by whatever way it
-    was installed here."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    content = source.read_bytes()
-    target.write_bytes(content)
-    target.chmod(0o755 if content.startswith(b"#!") else 0o644)
-    os.chown(target, 0, 0)
+    shutil.copy(unpacked / "etc/mke2fs.conf", root / "etc/mke2fs.conf")
