@@ -71,7 +71,7 @@ class Patience(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     stop: PositiveFloat = 300  # then the power is cut
-    stop_again: PositiveFloat = 150  # when the second stop message is sent
+    stop_again: PositiveFloat = 60  # when the second stop message is sent
     reboot: PositiveFloat = 120  # then the machine is reset
 
 
