@@ -180,5 +180,6 @@ def _as_fault(detail: ErrorDetails) -> Fault:
 
 
 def _named(fields: Iterable[str], reason: str) -> str:
-    path = ".".join(fields)
+    # an unknown key may be of any length
+    path = ".".join(field[:80] for field in fields)
     return f"{path}: {reason}" if path and path.rsplit(".", 1)[-1] not in reason else reason

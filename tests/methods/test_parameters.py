@@ -218,3 +218,8 @@ def test_whatever_comes_is_kept_or_a_fault(value: dict[str, Any]) -> None:
         found = as_faults(error)
         assert found
         assert all(500000 <= fault.code < 600000 and fault.fields[0] in value for fault in found)
+
+
+def test_a_long_unknown_key_is_cut_in_the_text() -> None:
+    (fault,) = faults({"x" * 10000: 1})
+    assert len(fault.text) < 300
