@@ -21,7 +21,7 @@ IPv6 is offered in two ways that agree when the address is `eui64` of the MAC, a
 and by router advertisements from which a guest forms that same address itself. So a guest without DHCPv6
 has it too, and one that comes back with a new DUID while dnsmasq still holds the lease of the old one. The
 price: a guest that forms other addresses (privacy extensions) has them beside the assigned one, and a MAC
-without reservation can form one too; `NetworkSpec(slaac=False)` leaves DHCPv6 alone.
+without reservation can form one too; with `NetworkSpec(slaac=False)` there is only DHCPv6.
 
 An IPv4 address that goes to another MAC at once would be refused while dnsmasq holds the old lease. A file
 that keeps a released address for as long as a lease lasts says who had it, and the new entry then names the

@@ -24,6 +24,7 @@ from hypervisor.network import (
     reservations,
 )
 from hypervisor.network.errors import AddressInUse, InvalidAddress, NoAddresses
+from hypervisor.network.ledger import Ledger
 from tests.network.conftest import Plug
 
 pytestmark = pytest.mark.lab
@@ -228,8 +229,9 @@ def test_two_hundred_stay_quick(connection: libvirt.virConnect, network: Network
     many = replace(network, name=name, bridge="tn-many", ipv4=IPv4Interface("10.215.0.1/16"), ipv6=None)
     ensure(connection, many)
     macs = [random_mac(()) for _ in range(200)]
+    ledger = Ledger(connection.storagePoolLookupByName(many.pool))
     for number, mac in enumerate(macs):
-        assign(connection, name, Reservation(mac, IPv4Address("10.215.1.0") + number))
+        ledger.reserve(Reservation(mac, IPv4Address("10.215.1.0") + number))
     begin = time.perf_counter()
     for mac in macs[:20]:
         release(connection, name, mac)

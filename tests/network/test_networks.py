@@ -147,6 +147,53 @@ def test_a_subnet_in_use(
         ensure(connection, spec)
 
 
+@pytest.fixture
+def elsewhere(connection: libvirt.virConnect) -> Iterator[libvirt.virConnect]:
+    """The same libvirt through a socket, which might lead to another host."""
+    assert connection.isAlive()
+    other = libvirt.open("qemu+unix:///system?socket=/run/libvirt/libvirt-sock")
+    yield other
+    other.close()
+
+
+@pytest.fixture
+def domain(connection: libvirt.virConnect, spec: NetworkSpec) -> Iterator[libvirt.virDomain]:
+    """A paused machine on the network, which `ensure` has to have made by then."""
+    ensure(connection, spec)
+    domain = connection.createXML(
+        f"""<domain type='qemu'><name>{spec.name}</name><memory unit='MiB'>16</memory>
+        <os><type>hvm</type></os><devices><interface type='network'>
+        <mac address='{MAC}'/><source network='{spec.name}'/></interface>
+        </devices></domain>""",
+        libvirt.VIR_DOMAIN_START_PAUSED,
+    )
+    yield domain
+    domain.destroy()
+
+
+def test_a_libvirt_that_may_be_elsewhere(
+    elsewhere: libvirt.virConnect, spec: NetworkSpec, domain: libvirt.virDomain
+) -> None:
+    assert ensure(elsewhere, spec) is Outcome.UNCHANGED
+    assert ensure(elsewhere, replace(spec, mtu=1400)) is Outcome.PENDING
+    assert list(bridge.taps(domain.XMLDesc())) == [MAC]
+    assert bridge.ports(spec.bridge) == list(bridge.taps(domain.XMLDesc()).values())
+    reservation = Reservation(MAC, IPv4Address("10.214.0.9"))
+    assign(elsewhere, spec.name, reservation)
+    assert reservations(elsewhere, spec.name) == [reservation]
+
+
+def test_reservations_outlive_pool_and_network(connection: libvirt.virConnect, spec: NetworkSpec) -> None:
+    ensure(connection, spec)
+    first = Reservation(MAC, IPv4Address("10.214.0.9"))
+    second = Reservation("52:54:00:00:00:02", IPv4Address("10.214.0.10"))
+    assign(connection, spec.name, first)
+    connection.networkLookupByName(spec.name).destroy()
+    connection.storagePoolLookupByName(spec.pool).destroy()
+    assign(connection, spec.name, second)
+    assert reservations(connection, spec.name) == [first, second]
+
+
 def test_no_network(connection: libvirt.virConnect) -> None:
     with pytest.raises(NoNetwork, match="define it first"):
         assign(connection, "test-net-none", Reservation(MAC, IPv4Address("10.214.0.9")))
