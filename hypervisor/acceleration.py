@@ -1,7 +1,7 @@
 """Whether guests can run under KVM here, found out by booting one.
 
-``/dev/kvm`` may exist, open and create a machine, and a stock kernel may still hang under it: nested hosts do that.
-Only a kernel that was seen to boot tells.
+``/dev/kvm`` may exist, open and create a machine, and a stock kernel may still hang under it: nested hosts
+do that. Only a kernel that was seen to boot tells.
 """
 
 import json
@@ -23,7 +23,8 @@ _SIGN = b"tiny: up"
 
 
 def usable(image: Path, cache: Path) -> bool:
-    """Whether the tiny image at `image` boots under KVM; what was found is kept in the file `cache` until the host changes.
+    """Whether the tiny image at `image` boots under KVM; what was found is kept in the file `cache` until
+    the host changes.
 
     Takes up to 20 seconds the first time. False when the device cannot be opened or `image` is missing.
     """

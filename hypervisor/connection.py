@@ -30,7 +30,7 @@ _loop_running = False
 
 def _run_event_loop() -> None:
     # libvirt wants its event loop registered before the first open, once in a process
-    global _loop_running  # noqa: PLW0603 - libvirt's event loop is a global of the C library
+    global _loop_running
     with _loop_lock:
         if _loop_running:
             return
@@ -58,7 +58,8 @@ def answers(uri: str) -> bool:
 class Connection:
     """A lasting connection to the libvirt at `uri`.
 
-    Keep-alive messages go out every `keepalive_interval` seconds; after `keepalive_count` without an answer the
+    Keep-alive messages go out every `keepalive_interval` seconds; after `keepalive_count` without an
+    answer the
     connection counts as broken. It is then opened anew until that succeeds, and a RESYNC event follows.
     """
 

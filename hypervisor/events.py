@@ -107,10 +107,10 @@ class Watch:
         if event.uuid in ("", self._uuid) and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
-    async def next(self, timeout: float) -> Event | None:
-        """The next event, or None when `timeout` seconds pass without one."""
+    async def next(self, patience: float) -> Event | None:
+        """The next event, or None when `patience` seconds pass without one."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(patience):
                 return await self._events.get()
         except TimeoutError:
             return None

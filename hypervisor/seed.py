@@ -24,7 +24,9 @@ _SCRIPT, _RUN = f"{_FOLDER}/script", f"{_FOLDER}/run"
 _SSHD = "/etc/ssh/sshd_config.d/50-cloud-init.conf"
 _SSHD_TEXT = "PasswordAuthentication yes\nPermitRootLogin yes\n"
 _INSTANCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
-_HOSTNAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
+_HOSTNAME = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
+)
 _LOGIN = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _HASH = re.compile(r"\$[0-9a-z]+\$[!-9;-~]+")  # crypt(3); a colon would end the field of /etc/shadow
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -44,13 +46,16 @@ class Seed:
         instance_id: a guest applies a seed once for each id; a new id applies it again.
         hostname: a host name, with or without a domain.
         login: an account to make beside root, with sudo where the guest has it.
-        password_hash: the password of root and `login` as a crypt(3) string such as SHA-512's `$6$...`. Without
+        password_hash: the password of root and `login` as a crypt(3) string such as SHA-512's `$6$...`.
+        Without
             one, passwords stay as they are; with one, ssh accepts it too, for root as well.
         ssh_keys: public keys that may log in as root and as `login`, one line each.
         run: a shell command for root, run from `/` at the end of the first boot, after `script`.
-        script: a script for root, run at the first boot by its `#!` line, or else by sh. Surrogate escapes stand
+        script: a script for root, run at the first boot by its `#!` line, or else by sh. Surrogate escapes
+        stand
             for bytes that are not UTF-8.
-        script_args: its arguments, as they would be typed in a shell (quotes group words, nothing is expanded).
+        script_args: its arguments, as they would be typed in a shell (quotes group words, nothing is
+        expanded).
 
     Raises:
         SeedError: a field holds what no guest could take.

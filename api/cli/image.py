@@ -51,7 +51,7 @@ def progress_bar(title: str) -> Iterator[Report]:
     columns = (TextColumn("{task.fields[title]}: {task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("starting", total=1.0, title=title)
-        
+
         def update(step: str, fraction: float) -> None:
             progress.update(task, description=step, completed=fraction)
 

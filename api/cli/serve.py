@@ -31,7 +31,8 @@ _IN_LAB = "HYPERVISOR_LAB_LISTEN"
 )
 @click.option("--setup", is_flag=True, help="First build the tiny image, when it is not there yet.")
 def serve(listen: str | None, where: str, setup: bool) -> None:
-    """Answer the API until Ctrl-C; virtual machines go on running on this host's libvirt, and end with a lab."""
+    """Answer the API until Ctrl-C; virtual machines go on running on this host's libvirt, and end with a
+    lab."""
     settings = load(listen=listen)
     if setup:
         built(settings, "tiny")

@@ -40,7 +40,11 @@ def welcome(settings: Settings) -> None:
     file = settings.state / "apikey"
     key = settings.api_key or (file.read_text().strip() if file.exists() else "YOUR-API-KEY")
     in_lab = "HYPERVISOR_LAB_LISTEN" in os.environ
-    enter = f"{Path(sys.executable).parent / 'hypervisor'} lab enter --name {os.environ['HYPERVISOR_LAB']} -- " if in_lab else ""
+    enter = (
+        f"{Path(sys.executable).parent / 'hypervisor'} lab enter --name {os.environ['HYPERVISOR_LAB']} -- "
+        if in_lab
+        else ""
+    )
     where = "a private lab" if in_lab else settings.libvirt_uri
     click.echo(f"\nThe Hosting API answers at {endpoint} (virtual machines in {where})")
     click.echo(f"API key: {key}\n\nA first virtual machine, to paste into another terminal:\n")

@@ -297,7 +297,7 @@ def _check_size(call: Call, size: int) -> None:
         raise refuse(
             Object.DISK,
             Cause.SIZE,
-            f"size: {size} is not a multiple of {_SIZE_STEP} from {_SIZE_STEP} to {call.limits.disk_size} (MiB)",
+            f"size: {size} is not a multiple of {_SIZE_STEP} up to {call.limits.disk_size} (MiB)",
             "size",
         )
 

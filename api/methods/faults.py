@@ -1,7 +1,7 @@
 """Faults: what a client is told when a call is refused.
 
-A fault code is six decimal digits ``Q OOO CC``: who is at fault (1 the server, 5 the caller), the object it is
-about, the cause. The text is ``Error on object : OBJECT_<X> (CAUSE_<Y>) [<free text>]``.
+A fault code is six decimal digits ``Q OOO CC``: who is at fault (1 the server, 5 the caller), the object
+it is about, the cause. The text is ``Error on object : OBJECT_<X> (CAUSE_<Y>) [<free text>]``.
 """
 
 from enum import IntEnum
@@ -73,8 +73,8 @@ class Cause(IntEnum):
 class Fault(Exception):
     """A refusal in the API's own words.
 
-    `code` is the six-digit number (1 for an unknown method), `text` the whole fault string, `fields` the path of the
-    parameter at fault, outermost first, empty when the fault is about no parameter.
+    `code` is the six-digit number (1 for an unknown method), `text` the whole fault string, `fields` the
+    path of the parameter at fault, outermost first, empty when the fault is about no parameter.
     """
 
     def __init__(self, code: int, text: str, fields: tuple[str, ...] = ()) -> None:
@@ -91,7 +91,8 @@ def refuse(subject: Object, cause: Cause, reason: str, *fields: str) -> Fault:
 
 
 def not_found(subject: Object, identifier: int) -> Fault:
-    """The fault for an id that does not exist, or belongs to somebody else: the two must not be told apart."""
+    """The fault for an id that does not exist, or belongs to somebody else: the two must not be told
+    apart."""
     return refuse(subject, Cause.NOTFOUND, f"{_KINDS[subject]} '{identifier}' doesn't exist.")
 
 

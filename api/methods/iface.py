@@ -151,7 +151,8 @@ def update(call: Call, iface_id: Id, iface_spec: IfaceUpdate) -> Struct:
 
 @method("hosting.iface.delete", "struct")
 def delete(call: Call, iface_id: Id) -> Struct:
-    """Delete a network interface, which must be detached, with its addresses. Returns an iface_delete operation."""
+    """Delete a network interface, which must be detached, with its addresses. Returns an iface_delete
+    operation."""
     with call.store.writing() as session:
         iface = own(session, call, Iface, iface_id)
         if iface.vm_id is not None:

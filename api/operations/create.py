@@ -8,7 +8,7 @@ from api.operations import iface as ifaces
 from api.operations.backend import Backend
 from api.operations.engine import workflow
 from api.operations.observer import settle
-from api.operations.run import Run
+from api.operations.run import OperationFailed, Run
 from api.store.models import Datacenter, Vm
 from hypervisor.domain import power
 from hypervisor.seed import build_iso
@@ -22,7 +22,7 @@ async def create(run: Run, vm_id: int, disk_id: int | None, iface_id: int | None
     When any of it fails, all of it is undone; a disk or an interface that existed before is free again.
     """
     backend = run.backend
-    try:
+    async with run.undone_by(undo, backend, vm_id, disk_id, iface_id):
         if disk_id is not None:
             async with run.operation("disk_create") as outcome:
                 await run.step(disks.make_volume, backend, disk_id)
@@ -34,9 +34,6 @@ async def create(run: Run, vm_id: int, disk_id: int | None, iface_id: int | None
         async with run.operation("vm_create"):
             await run.step(build, backend, vm_id)
             await run.step(settle, backend, vm_id)
-    except Exception:
-        await run.step(undo, backend, vm_id, disk_id, iface_id)
-        raise
 
 
 @workflow("vm_start")
@@ -52,6 +49,7 @@ async def delete(run: Run, vm_id: int, disk_id: int | None, iface_id: int | None
     """Remove the domain with its system disk and its first interface; the others are free afterwards."""
     backend = run.backend
     async with run.operation("vm_delete") as outcome:
+        await run.step(check_halted, backend, vm_id)
         await run.step(dismantle, backend, vm_id)
         if disk_id is not None:
             await run.step(disks.remove_volume, backend, disk_id)
@@ -72,11 +70,21 @@ def build(backend: Backend, vm_id: int) -> None:
         power.start(connection, vm.uuid)
 
 
+def check_halted(backend: Backend, vm_id: int) -> None:
+    """Refuse to go on when the guest runs, because a stop queued before the deletion failed."""
+    with backend.store.reading() as session:
+        uuid = session.get_one(Vm, vm_id).uuid
+    if power.state(backend.connection.handle(wait=30), uuid) in (power.State.RUNNING, power.State.PAUSED):
+        raise OperationFailed(f"vm#{vm_id} is running: stop it, then delete it again")
+
+
 def dismantle(backend: Backend, vm_id: int) -> None:
     """Remove the domain, its seed and its console log."""
     connection = backend.connection.handle(wait=30)
     with backend.store.reading() as session:
-        vm = session.get_one(Vm, vm_id)
+        vm = session.get(Vm, vm_id)
+        if vm is None:
+            return
         pool = session.get_one(Datacenter, vm.datacenter_id).pool
     power.undefine(connection, vm.uuid)
     volume.delete(connection, pool, blueprint.seed_volume(vm))
@@ -91,10 +99,11 @@ def undo(backend: Backend, vm_id: int, disk_id: int | None, iface_id: int | None
     if iface_id is not None:
         ifaces.release(backend, iface_id)
     with backend.store.writing() as session:
-        vm = session.get_one(Vm, vm_id)
-        _free_devices(session, vm, disk_id, iface_id)
-        session.flush()
-        session.delete(vm)
+        vm = session.get(Vm, vm_id)
+        if vm is not None:
+            _free_devices(session, vm, disk_id, iface_id)
+            session.flush()
+            session.delete(vm)
 
 
 def deleted(session: Session, vm_id: int, disk_id: int | None, iface_id: int | None) -> None:

@@ -20,13 +20,9 @@ def volume_name(disk_id: int) -> str:
 @workflow("disk_create")
 async def create(run: Run, disk_id: int) -> None:
     """Make a disk: empty, or as its source is."""
-    try:
-        async with run.operation("disk_create") as outcome:
-            await run.step(make_volume, run.backend, disk_id)
-            outcome.records(lambda session: created(session, disk_id))
-    except Exception:
-        await run.step(discard, run.backend, disk_id)
-        raise
+    async with run.undone_by(discard, run.backend, disk_id), run.operation("disk_create") as outcome:
+        await run.step(make_volume, run.backend, disk_id)
+        outcome.records(lambda session: created(session, disk_id))
 
 
 @workflow("disk_update")

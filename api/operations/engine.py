@@ -1,7 +1,10 @@
-"""The queue: starts each job when no earlier unfinished one claims what it claims, and resumes what a crash cut off.
+"""The queue: starts each job when no earlier unfinished one claims what it claims, and resumes what a
+crash cut off.
 
-The workflows are DBOS's: their finished steps are kept beside the records, and an interrupted workflow goes on at the
-step it was in. DBOS's own queues poll; here a job is started at the moment when it may run, so an idle service sleeps.
+The workflows are DBOS's: their finished steps are kept beside the records, and an interrupted workflow
+goes on at the
+step it was in. DBOS's own queues poll; here a job is started at the moment when it may run, so an idle
+service sleeps.
 """
 
 import asyncio
@@ -27,6 +30,8 @@ _WORKFLOWS: dict[str, Workflow] = {}
 # a change of it strands the work that is under way: raise it only together with a migration of that work
 _VERSION = "1"
 _EXECUTOR = "local"
+# steps that wait for libvirt at one time; waits for a guest hold none
+_THREADS = 32
 
 
 def workflow(name: str) -> Callable[[Workflow], Workflow]:
@@ -73,7 +78,7 @@ class Engine:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._main())
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for the start
+        except BaseException as error:
             self._failure = error
         finally:
             self._loop.close()
@@ -90,6 +95,7 @@ class Engine:
             "application_version": _VERSION,
             "executor_id": _EXECUTOR,
             "log_level": "WARNING",
+            "max_executor_threads": _THREADS,
             "scheduler_polling_interval_sec": 3600.0,
         }
         DBOS(config=config)
@@ -150,7 +156,7 @@ class Engine:
             name, arguments = begun
             try:
                 await _WORKFLOWS[name](Run(self._backend, job_id), **arguments)
-            except Exception as error:  # noqa: BLE001 - whatever happened, the operation ends and says so
+            except Exception as error:
                 await asyncio.to_thread(fail_job, store, job_id, error)
         await asyncio.to_thread(release_claims, store, job_id)
         self._begun.discard(job_id)

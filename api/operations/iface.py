@@ -15,13 +15,9 @@ from hypervisor.network import Reservation
 @workflow("iface_create")
 async def create(run: Run, iface_id: int) -> None:
     """Make an interface: reserve its addresses."""
-    try:
-        async with run.operation("iface_create") as outcome:
-            await run.step(reserve, run.backend, iface_id)
-            outcome.records(lambda session: created(session, iface_id))
-    except Exception:
-        await run.step(discard, run.backend, iface_id)
-        raise
+    async with run.undone_by(discard, run.backend, iface_id), run.operation("iface_create") as outcome:
+        await run.step(reserve, run.backend, iface_id)
+        outcome.records(lambda session: created(session, iface_id))
 
 
 @workflow("iface_update")

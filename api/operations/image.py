@@ -4,16 +4,17 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from hypervisor.image.probe import probe
-from hypervisor.image.progress import Progress, silent
 from sqlalchemy import select
 
 from api.store.database import Store
 from api.store.models import Datacenter, Disk, Image
 from hypervisor.connection import Connection
+from hypervisor.image.probe import probe
+from hypervisor.image.progress import Progress, silent
 from hypervisor.storage import volume
 
 _STEP = 1024  # MiB: disks are made in steps of it
+
 
 class ImageExists(Exception):
     """There is an image of that label already."""

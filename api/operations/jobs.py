@@ -1,4 +1,5 @@
-"""Accepting work: a call that passed every check becomes a job with its operations, in the caller's transaction."""
+"""Accepting work: a call that passed every check becomes a job with its operations, in the caller's
+transaction."""
 
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -54,7 +55,8 @@ class Jobs:
     ) -> list[Operation]:
         """Record a job that runs `workflow` with `arguments` and shows as the `planned` operations.
 
-        It starts when no unfinished job accepted earlier claims one of the same resources (``vm:12``, ``disk:7``).
+        It starts when no unfinished job accepted earlier claims one of the same resources (``vm:12``,
+        ``disk:7``).
         Raises `DryRunPassed` instead of recording anything when the caller only wanted the checks.
         """
         if origin.dry_run:

@@ -1,6 +1,7 @@
 """Events back into the records: what libvirt says of a domain is the VM's state.
 
-The states that an operation gives (being_created, being_migrated, deleted) and an administrator's (locked) stay.
+The states that an operation gives (being_created, being_migrated, deleted) and an administrator's (locked)
+stay.
 """
 
 import logging
@@ -44,7 +45,7 @@ class Observer:
         elif event.kind in _CHANGES:
             with self._backend.store.writing() as session:
                 vm = session.scalar(select(Vm).where(Vm.uuid == event.uuid, Vm.state.in_(_OBSERVED)))
-                if vm is not None and vm.state != _CHANGES[event.kind]:
+                if vm is not None:
                     vm.state = _CHANGES[event.kind]
 
     def resync(self) -> None:
@@ -64,8 +65,8 @@ class Observer:
 def settle(backend: Backend, vm_id: int) -> None:
     """Record the domain's present state at the end of an operation.
 
-    An event that came before the state was one to be observed was passed over, so the state is read again after it
-    was written, until the two agree.
+    An event that came before the state was one to be observed was passed over, so the state is read again
+    after it was written, until the two agree.
     """
     recorded = None
     while True:

@@ -39,7 +39,8 @@ async def reboot(run: Run, vm_id: int) -> None:
 
 
 def note_time(backend: Backend, vm_id: int) -> tuple[str, float]:
-    """The domain's UUID and the time at which it is first told: a restart of the service must not begin again."""
+    """The domain's UUID and the time at which it is first told: a restart of the service must not begin
+    again."""
     with backend.store.reading() as session:
         return session.get_one(Vm, vm_id).uuid, time.time()
 
@@ -58,7 +59,8 @@ async def shut_down(backend: Backend, uuid: str, begun: float) -> None:
 
 
 async def rebooted(backend: Backend, uuid: str, begun: float) -> bool:
-    """Wait for the guest to reboot as it was told; False when patience ends or the guest has halted instead."""
+    """Wait for the guest to reboot as it was told; False when patience ends or the guest has halted
+    instead."""
     deadline = begun + backend.patience.reboot
     with backend.connection.events.watching(uuid) as watch:
         # told again when the service was restarted meanwhile: a second reboot is better than a reset

@@ -15,6 +15,7 @@ from api.operations.backend import Backend
 from api.store.database import Store
 from api.store.models import Claim, Job, Operation, now
 from hypervisor.errors import HypervisorError
+from hypervisor.libvirt_errors import Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +24,17 @@ T = TypeVar("T")
 
 UNFINISHED = ("BILL", "WAIT", "RUN")
 
+# libvirt's return is an event; the longest time, in seconds, until it is looked for all the same
+_RETRY = 60.0
+
 
 class OperationFailed(Exception):
     """An operation cannot be done; the text tells the caller why, and what to do."""
 
 
 class Run:
-    """The execution of the job `job_id`. It may be the second one, when the service ended during the first."""
+    """The execution of the job `job_id`. It may be the second one, when the service ended during the
+    first."""
 
     def __init__(self, backend: Backend, job_id: int) -> None:
         self.backend = backend
@@ -38,8 +43,8 @@ class Run:
     async def step(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` in a thread and keep its result for good.
 
-        When the service ends in the middle of it, it runs again: it must be idempotent. When the service ends later,
-        it does not run again.
+        When the service ends in the middle of it, it runs again: it must be idempotent. When the service
+        ends later, it does not run again.
         """
         return await DBOS.run_step_async({"name": function.__qualname__}, function, *args, **kwargs)
 
@@ -50,11 +55,33 @@ class Run:
         return await DBOS.run_step_async({"name": function.__qualname__}, function, *args, **kwargs)
 
     @asynccontextmanager
+    async def undone_by(
+        self, undo: Callable[P, None], *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncIterator[None]:
+        """When the block fails, take back what it did with `undo`, then end the job's operations in ERROR.
+
+        Without libvirt nothing can be taken back: the operations end at once then, and `undo` runs when libvirt
+        is back.
+        """
+        try:
+            yield
+        except Exception as error:
+            with self.backend.connection.events.watching("") as watch:
+                while True:
+                    try:
+                        await self.step(undo, *args, **kwargs)
+                        break
+                    except Unavailable:
+                        await asyncio.to_thread(fail_job, self.backend.store, self.job_id, error)
+                        await watch.next(_RETRY)
+            await asyncio.to_thread(fail_job, self.backend.store, self.job_id, error)
+
+    @asynccontextmanager
     async def operation(self, kind: str) -> AsyncIterator["Outcome"]:
         """Show the job's operation of type `kind` as RUN during the block and DONE after it.
 
-        What the block registers with the `Outcome` is recorded together with DONE, so that a client that sees the one
-        sees the other.
+        What the block registers with the `Outcome` is recorded together with DONE, so that a client that
+        sees the one sees the other.
         """
         store = self.backend.store
         await asyncio.to_thread(_begin, store, self.job_id, kind)
@@ -112,7 +139,8 @@ def begin_job(store: Store, job_id: int) -> tuple[str, dict[str, Any]] | None:
 
 
 def fail_job(store: Store, job_id: int, error: Exception) -> None:
-    """End what is unfinished of the job in ERROR: the operation that ran with the reason, those after it with its id."""
+    """End what is unfinished of the job in ERROR: the operation that ran with the reason, those after it
+    with its id."""
     if isinstance(error, HypervisorError | OperationFailed):
         reason, kind = str(error), type(error).__name__
     else:

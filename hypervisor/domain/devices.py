@@ -27,7 +27,8 @@ def _target(domain: libvirt.virDomain, path: Path) -> str:
 
 
 def copy_disk(connection: libvirt.virConnect, uuid: str, source: Path, copy: Path) -> None:
-    """Copy the disk at `source` of a running domain into the existing qcow2 volume `copy`, as it is at one moment.
+    """Copy the disk at `source` of a running domain into the existing qcow2 volume `copy`, as it is at one
+    moment.
 
     The guest goes on writing; the copy ends at the moment when it is complete.
     """

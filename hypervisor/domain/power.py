@@ -1,7 +1,7 @@
 """A domain's life: defined, started, asked to stop, reset, cut off, undefined.
 
-Every function takes the open connection and the domain's UUID, and may be repeated: a step of an operation runs again
-after a crash.
+Every function takes the open connection and the domain's UUID, and may be repeated: a step of an operation
+runs again after a crash.
 """
 
 import contextlib
@@ -89,7 +89,8 @@ def request_shutdown(connection: libvirt.virConnect, uuid: str) -> None:
 
 
 def request_reboot(connection: libvirt.virConnect, uuid: str) -> None:
-    """Press the power button such that the machine starts anew, in the same process, once the guest has halted."""
+    """Press the power button such that the machine starts anew, in the same process, once the guest has
+    halted."""
     domain = lookup(connection, uuid)
     with explained(f"reboot message to domain {domain.name()}"):
         if _state(domain.state()[0]) is State.PAUSED:

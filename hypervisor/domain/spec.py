@@ -8,8 +8,8 @@ from pathlib import Path
 class DiskSpec:
     """A disk of a domain.
 
-    `alias` is our own name for the device (libvirt wants it to begin with ``ua-``), `target` its place (``vda``),
-    `boot` its turn at boot, from 1, or None.
+    `alias` is our own name for the device (libvirt wants it to begin with ``ua-``), `target` its place
+    (``vda``), `boot` its turn at boot, from 1, or None.
     """
 
     alias: str
@@ -34,8 +34,8 @@ class InterfaceSpec:
 class DomainSpec:
     """A domain. Memory is in MiB; `memory` is what the guest has now, `max_memory` what it may grow to.
 
-    `accelerated` chooses KVM over emulation; `labels` are our own marks in its metadata: a domain without them is
-    not ours. `hotplug_ports` PCIe root ports are kept free for devices that come later.
+    `accelerated` chooses KVM over emulation; `labels` are our own marks in its metadata: a domain without
+    them is not ours. `hotplug_ports` PCIe root ports are kept free for devices that come later.
     """
 
     uuid: str

@@ -12,7 +12,8 @@ from hypervisor.storage import pool_lock
 
 
 def ensure(connection: libvirt.virConnect, name: str, path: Path) -> None:
-    """Define the pool `name` over the folder `path`, make the folder, and start it; does nothing when it runs.
+    """Define the pool `name` over the folder `path`, make the folder, and start it; does nothing when it
+    runs.
 
     Raises `HypervisorError` when a pool of that name keeps its volumes elsewhere: it is not ours.
     """

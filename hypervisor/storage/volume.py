@@ -1,7 +1,7 @@
 """qcow2 volumes: empty ones, overlays on a base, full copies, uploads.
 
-A volume's name is chosen by the caller and unique to the object that it is made for: when it exists already it is
-what an interrupted attempt left, and is made anew.
+A volume's name is chosen by the caller and unique to the object that it is made for: when it exists
+already it is what an interrupted attempt left, and is made anew.
 """
 
 import contextlib
@@ -73,7 +73,8 @@ def create_empty(connection: libvirt.virConnect, pool: str, name: str, size: int
 
 
 def create_overlay(connection: libvirt.virConnect, pool: str, name: str, size: int, base: Path) -> Path:
-    """A volume of `size` MiB that begins as `base`, a read-only qcow2 volume, and keeps only what is changed."""
+    """A volume of `size` MiB that begins as `base`, a read-only qcow2 volume, and keeps only what is
+    changed."""
     return _create(connection, pool, _render(name, size * _MIB, base=base), name)
 
 

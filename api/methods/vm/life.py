@@ -14,7 +14,8 @@ from api.store.models import Vm
 
 @method("hosting.vm.start", "struct")
 def start(call: Call, vm_id: Id, params: VMStart | None = None) -> Struct:
-    """Start a virtual machine; `params` are handed to the guest as at a first boot. Returns a vm_start operation."""
+    """Start a virtual machine; `params` are handed to the guest as at a first boot. Returns a vm_start
+    operation."""
     with call.store.writing() as session:
         vm = own(session, call, Vm, vm_id)
         state = coming_state(session, vm)
@@ -51,7 +52,8 @@ def stop(call: Call, vm_id: Id) -> Struct:
 
 @method("hosting.vm.reboot", "struct")
 def reboot(call: Call, vm_id: Id) -> Struct:
-    """Reboot a virtual machine. A reboot message is sent; after 2 minutes without effect the machine is reset.
+    """Reboot a virtual machine. A reboot message is sent; after 2 minutes without effect the machine is
+    reset.
 
     Returns a vm_reboot operation.
     """
