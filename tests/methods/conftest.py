@@ -8,24 +8,25 @@ import pytest
 
 from api.store.database import Store
 from api.store.schema import upgrade
-from tests.methods.world import World
+from tests.methods.world import World, begin
 
 
 @pytest.fixture(scope="session")
-def schema_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with the schema and nothing in it."""
-    file = tmp_path_factory.mktemp("schema") / "store.db"
+def first_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the accounts and the datacenters in it."""
+    file = tmp_path_factory.mktemp("first") / "store.db"
     store = Store(f"sqlite:///{file}")
     upgrade(store)
+    begin(store)
     store.close()
     return file
 
 
 @pytest.fixture
-def world(schema_file: Path, tmp_path: Path) -> Iterator[World]:
+def world(first_store: Path, tmp_path: Path) -> Iterator[World]:
     """A store of its own for one test."""
     file = tmp_path / "store.db"
-    shutil.copyfile(schema_file, file)
+    shutil.copyfile(first_store, file)
     store = Store(f"sqlite:///{file}")
     yield World(store)
     store.close()

@@ -78,10 +78,10 @@ def arguments(entry: table.Method) -> st.SearchStrategy[list[Any]]:
 
 
 @pytest.fixture(scope="module")
-def full(schema_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def full(first_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A store with one or two of everything."""
     file = tmp_path_factory.mktemp("random") / "store.db"
-    shutil.copyfile(schema_file, file)
+    shutil.copyfile(first_store, file)
     store = Store(f"sqlite:///{file}")
     world = World(store)
     image = world.image("Debian 12")

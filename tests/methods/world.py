@@ -29,6 +29,7 @@ from api.store.models import (
     Record,
     Vlan,
     Vm,
+    now,
 )
 
 # every namespace enters its methods into the table
@@ -56,17 +57,7 @@ class World:
             store=self.store, jobs=jobs, limits=Limits(cores=8), console_host="console.example.net"
         )
         self.dispatch = Dispatcher(self.services)
-        alice, bob = Account(handle="ALICE-GANDI"), Account(handle="BOB-GANDI")
-        self.add(alice, bob)
-        self.accounts = {ALICE: alice, BOB: bob}
-        self.add(
-            ApiKey(account_id=alice.id, digest=digest(ALICE)),
-            ApiKey(account_id=bob.id, digest=digest(BOB)),
-            ApiKey(account_id=alice.id, digest=digest(REVOKED), date_revoked=alice.date_created),
-            datacenter("FR-SD5", "FR", "Bissy", "France"),
-            datacenter("LU-BI1", "LU", "Bissen", "Luxembourg"),
-            datacenter("US-BA1", "US", "Baltimore", "United States", iaas_closed_for="ALL"),
-        )
+        self.accounts = {ALICE: self.get(Account, 1), BOB: self.get(Account, 2)}
 
     def call(self, name: str, *arguments: Any, key: str = ALICE) -> Any:
         """The answer to `key`'s call of the method."""
@@ -151,6 +142,23 @@ class World:
             fresh = session.merge(record)
             for key, value in values.items():
                 setattr(fresh, key, value)
+
+
+def begin(store: Store) -> None:
+    """Make the accounts of Alice and Bob, their keys, and three datacenters."""
+    with store.writing() as session:
+        session.add_all([Account(handle="ALICE-GANDI"), Account(handle="BOB-GANDI")])
+        session.flush()
+        session.add_all(
+            [
+                ApiKey(account_id=1, digest=digest(ALICE)),
+                ApiKey(account_id=2, digest=digest(BOB)),
+                ApiKey(account_id=1, digest=digest(REVOKED), date_revoked=now()),
+                datacenter("FR-SD5", "FR", "Bissy", "France"),
+                datacenter("LU-BI1", "LU", "Bissen", "Luxembourg"),
+                datacenter("US-BA1", "US", "Baltimore", "United States", iaas_closed_for="ALL"),
+            ]
+        )
 
 
 def datacenter(dc_code: str, iso: str, name: str, country: str, **values: Any) -> Datacenter:
