@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
@@ -40,10 +39,8 @@ log = logging.getLogger(__name__)
 class Service:
     """One running service; `start` gives its WSGI application, `stop` puts its work down."""
 
-    def __init__(self, settings: Settings, built_images: Mapping[str, Sequence[str]]) -> None:
-        """`built_images` names the images of the state folder that are offered, with their labels."""
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._built_images = built_images
         self._open = ExitStack()
 
     def start(self) -> Application:
@@ -81,7 +78,7 @@ class Service:
         return Application(Dispatcher(services))
 
     def _offer_images(self, store: Store, connection: Connection) -> None:
-        for name, labels in self._built_images.items():
+        for name, labels in self._settings.labels.items():
             file = self._settings.images / f"{name}.qcow2"
             if file.exists():
                 with contextlib.suppress(ImageExists):

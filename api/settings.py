@@ -95,6 +95,8 @@ class Settings(BaseSettings):
     acceleration: Literal["auto", "kvm", "tcg"] = "auto"
     account: str = Field(default="LOCAL-GANDI", pattern=r"^[A-Z0-9-]{3,64}$")
     datacenters: tuple[DatacenterSettings, ...] = _DATACENTERS
+    # the built images on offer; the first label is the image's own, clients ask for the others by default
+    labels: dict[str, tuple[str, ...]] = {"tiny": ("Tiny", "Debian 8"), "debian-12": ("Debian 12",)}
     limits: Limits = Limits()
     patience: Patience = Patience()
     console_host: str = "localhost"

@@ -1,21 +1,33 @@
 """The command ``hypervisor``."""
 
 import sys
+from importlib import import_module
 
 import click
 
-from api.cli.apikey import apikey
-from api.cli.image import image
-from api.cli.lab import lab
-from api.cli.serve import serve
-from api.operations.image import ImageExists
-from api.store.content import SettingsConflict
-from api.store.schema import SchemaError
+from api.store.errors import StoreError
 from hypervisor.errors import HypervisorError
-from hypervisor.lab import LabError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Imports a command when it is asked for: each needs a part of the house only."""
+
+    names = ("serve", "image", "apikey", "lab")
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(self.names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in self.names:
+            return None
+        command = getattr(import_module(f"api.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)  # noqa: S101 - each module has one of its name
+        return command
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="hosting-api")
 def cli() -> None:
     """The Gandi Hosting API on your own machine, with real virtual machines.
@@ -30,14 +42,10 @@ def cli() -> None:
     """
 
 
-for command in (serve, image, apikey, lab):
-    cli.add_command(command)
-
-
 def main() -> None:
     """Run the command; what a person can mend ends it with one line and status 1."""
     try:
         cli()
-    except (HypervisorError, ImageExists, SchemaError, SettingsConflict, LabError, OSError) as error:
+    except (HypervisorError, StoreError, OSError) as error:
         click.echo(f"hypervisor: {error}", err=True)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_status", 1))

@@ -24,9 +24,6 @@ from hypervisor.image.mirror import Mirror
 from hypervisor.image.progress import Progress as Report
 from hypervisor.libvirt_errors import Unavailable
 
-# the first label is the image's own; clients ask for the others by default
-LABELS = {"tiny": ("Tiny", "Debian 8"), "debian-12": ("Debian 12",)}
-
 
 @click.group()
 def image() -> None:

@@ -1,20 +1,24 @@
 """``hypervisor serve``: answer the API."""
 
+import gc
 import logging
 import os
 import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import click
 
 import hypervisor.lab
-from api.cli.image import LABELS, built
 from api.cli.settings import load
 from api.cli.welcome import welcome
-from api.service import Service
 from api.settings import Settings
 from api.wire.server import open_listener, parse_listen
 from api.wire.server import serve as serve_wsgi
 from hypervisor.connection import answers
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 _IN_LAB = "HYPERVISOR_LAB_LISTEN"
 
@@ -35,17 +39,25 @@ def serve(listen: str | None, where: str, setup: bool) -> None:
     lab."""
     settings = load(listen=listen)
     if setup:
+        from api.cli.image import built
+
         built(settings, "tiny")
     if where == "lab" or (where == "auto" and not answers(settings.libvirt_uri)):
         sys.exit(_serve_in_lab(settings))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    service = Service(settings, LABELS)
+    running = ExitStack()
+
+    def start() -> "WSGIApplication":
+        # only the worker needs the house: the process that watches over it stays small
+        from api.service import Service
+
+        service = Service(settings)
+        running.callback(service.stop)
+        return service.start()
+
+    gc.freeze()
     serve_wsgi(
-        parse_listen(settings.listen),
-        service.start,
-        service.stop,
-        lambda: welcome(settings),
-        threads=settings.threads,
+        parse_listen(settings.listen), start, running.close, lambda: welcome(settings), settings.threads
     )
 
 

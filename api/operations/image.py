@@ -9,6 +9,7 @@ from sqlalchemy import select
 from api.store.database import Store
 from api.store.models import Datacenter, Disk, Image
 from hypervisor.connection import Connection
+from hypervisor.errors import HypervisorError
 from hypervisor.image.probe import probe
 from hypervisor.image.progress import Progress, silent
 from hypervisor.storage import volume
@@ -16,7 +17,7 @@ from hypervisor.storage import volume
 _STEP = 1024  # MiB: disks are made in steps of it
 
 
-class ImageExists(Exception):
+class ImageExists(HypervisorError):
     """There is an image of that label already."""
 
 

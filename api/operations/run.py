@@ -60,8 +60,8 @@ class Run:
     ) -> AsyncIterator[None]:
         """When the block fails, take back what it did with `undo`, then end the job's operations in ERROR.
 
-        Without libvirt nothing can be taken back: the operations end at once then, and `undo` runs when libvirt
-        is back.
+        Without libvirt nothing can be taken back: the operations end at once then, and `undo` runs when
+        libvirt is back.
         """
         try:
             yield

@@ -4,6 +4,7 @@ from sqlalchemy import exists, or_, select
 from sqlalchemy.orm import Session
 
 from api.settings import DatacenterSettings, Settings
+from api.store.errors import StoreError
 from api.store.models import Datacenter, Disk, Iface, Image
 
 _NAMES = ("iso", "name", "country")
@@ -11,7 +12,7 @@ _STORAGE = ("pool",)
 _NETWORK = ("network", "ipv4", "ipv6")
 
 
-class SettingsConflict(Exception):
+class SettingsConflict(StoreError):
     """The settings change what existing objects depend on; the text says which, and what to do."""
 
 

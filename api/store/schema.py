@@ -12,12 +12,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from api.store.database import Store
+from api.store.errors import StoreError
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x68766D  # any number, so that two processes on one PostgreSQL database take turns
 
 
-class SchemaError(Exception):
+class SchemaError(StoreError):
     """The database cannot be used as it is; the text says what to do."""
 
 

@@ -21,6 +21,9 @@ class Tcp:
     host: str
     port: int
 
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 @dataclass(frozen=True, slots=True)
 class Unix:
@@ -28,12 +31,18 @@ class Unix:
 
     path: str
 
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
     """A stream socket that is open already, as file descriptor `fd`; whoever opened it removes its path."""
 
     fd: int
+
+    def __str__(self) -> str:
+        return f"fd://{self.fd}"
 
 
 Listen = Tcp | Unix | Inherited
@@ -77,13 +86,17 @@ def listener(listen: Listen) -> socket.socket:
     try:
         match listen:
             case Tcp(host, port):
-                return _tcp(host, port)
+                opened = _tcp(host, port)
             case Unix(path):
-                return _unix(path)
+                opened = _unix(path)
             case Inherited(fd):
-                return _inherited(fd)
+                opened = _inherited(fd)
+        if opened.family != socket.AF_UNIX:
+            # connections inherit it; without it an answer's second packet waits 40 ms for the first one's ACK
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise OSError(error.errno, f"cannot listen on {listen}: {error.strerror or error}") from error
+    return opened
 
 
 def remove(listen: Listen) -> None:

@@ -2,8 +2,10 @@
 
 import sys
 
+from hypervisor.errors import HypervisorError
 
-class LabError(Exception):
+
+class LabError(HypervisorError):
     """The lab itself failed (not the command in it); the message says what to do about it."""
 
     #: Exit status for a command line; 125 is what container tools use for "the tool itself failed".

@@ -1,0 +1,41 @@
+"""What single calls cost."""
+
+from statistics import quantiles
+
+from tests.bench.service import Client
+
+_CALLS = 400
+
+
+def measure(client: Client) -> dict[str, list[float]]:
+    """Seconds of each call, by method; the calls take turns."""
+    image = client.call("hosting.image.list", {"label": "Tiny"})[0]
+    where = {"datacenter_id": image["datacenter_id"]}
+    operations = client.call(
+        "hosting.vm.create_from", {**where, "hostname": "measured", "memory": 256}, where, image["disk_id"]
+    )
+    client.finish(operations[-1])
+    vm_id, operation_id = operations[-1]["vm_id"], operations[-1]["id"]
+    iface_id = client.call("hosting.vm.info", vm_id)["ifaces_id"][0]
+    times: dict[str, list[float]] = {}
+    for number in range(_CALLS):
+        calls: list[tuple[str, tuple[object, ...]]] = [
+            ("version.info", ()),
+            ("hosting.vm.info", (vm_id,)),
+            ("operation.info", (operation_id,)),
+        ]
+        if number % 4 == 0:
+            calls.append(("hosting.iface.update", (iface_id, {"bandwidth": 1000.0 + number})))
+        for method, arguments in calls:
+            answer, elapsed = client.timed(method, *arguments)
+            times.setdefault(method, []).append(elapsed)
+            if method == "hosting.iface.update":
+                client.finish(answer)
+    client.finish(client.call("hosting.vm.stop", vm_id))
+    client.finish(client.call("hosting.vm.delete", vm_id))
+    return times
+
+
+def percentile(times: list[float], percent: int) -> float:
+    """The `percent`-th percentile."""
+    return quantiles(times, n=100)[percent - 1]
