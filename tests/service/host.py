@@ -1,0 +1,101 @@
+"""The lab's libvirt, as the tests look at it and disturb it."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import libvirt
+
+from tests.service.waiting import until
+
+URI = "qemu:///system"
+_SOCKET = Path("/run/libvirt/libvirt-sock")
+_PID_FILE = Path("/run/libvirt/libvirtd.pid")
+
+
+class Host:
+    """A connection to the lab's libvirt that survives the end of libvirtd."""
+
+    def __init__(self) -> None:
+        assert "HYPERVISOR_LAB" in os.environ, (
+            "these tests need a libvirt of their own: run `make test`, or python -m hypervisor.lab -- pytest"
+        )
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        self._connection: libvirt.virConnect | None = None
+
+    @property
+    def connection(self) -> libvirt.virConnect:
+        """An open connection."""
+        if self._connection is not None and not _works(self._connection):
+            self._connection = None
+        if self._connection is None:
+            self._connection = libvirt.open(URI)
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def kill_libvirtd(self) -> None:
+        """Kill libvirtd, and wait until the lab's next one answers."""
+        pid = libvirtd()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: libvirtd() != pid, 20, "the lab starts libvirtd again")
+        until(self._answers, 30, "libvirtd answers again")
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.connection.getLibVersion())
+        except libvirt.libvirtError:
+            return False
+
+
+def _works(connection: libvirt.virConnect) -> bool:
+    try:
+        connection.getLibVersion()
+    except libvirt.libvirtError:
+        return False
+    return True
+
+
+def libvirtd() -> int:
+    """The process id of libvirtd; 0 when there is none at the moment."""
+    try:
+        return int(_PID_FILE.read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+@contextmanager
+def suspended_libvirtd() -> Iterator[None]:
+    """Let libvirtd do nothing while the block runs: whatever is asked of it waits."""
+    pid = libvirtd()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+class Door:
+    """A way to libvirt that can be closed, for one service alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._link = folder / "libvirt-sock"
+        self.open()
+
+    @property
+    def uri(self) -> str:
+        """The libvirt URI of a service that goes through this door."""
+        return f"qemu+unix:///system?socket={self._link}"
+
+    def open(self) -> None:
+        """Let the service find libvirt."""
+        self._link.symlink_to(_SOCKET)
+
+    def close(self) -> None:
+        """Let it find none from its next connection on."""
+        self._link.unlink()
