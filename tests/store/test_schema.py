@@ -90,8 +90,8 @@ def test_file_is_its_owners_alone(store: Store, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "store.db").stat().st_mode) == 0o600
 
 
-def test_two_at_once(store: Store) -> None:
-    other = Store(store.url)
+def test_four_at_once(store: Store) -> None:
+    others = [Store(store.url) for _ in range(3)]
     failures: list[BaseException] = []
 
     def upgrade(one: Store) -> None:
@@ -100,12 +100,13 @@ def test_two_at_once(store: Store) -> None:
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=upgrade, args=(one,)) for one in (store, other)]
+    threads = [threading.Thread(target=upgrade, args=(one,)) for one in (store, *others)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    other.close()
+    for one in others:
+        one.close()
     assert failures == []
     assert schema.current(store) == "0001"
 
