@@ -7,7 +7,7 @@ from api.operations import disk as disks
 from api.operations import iface as ifaces
 from api.operations.backend import Backend
 from api.operations.engine import workflow
-from api.operations.observer import settle
+from api.operations.observer import observed, settle, state_of
 from api.operations.run import OperationFailed, Run
 from api.store.models import Datacenter, Vm
 from hypervisor.domain import power
@@ -31,17 +31,19 @@ async def create(run: Run, vm_id: int, disk_id: int | None, iface_id: int | None
             async with run.operation("iface_create") as outcome:
                 await run.step(ifaces.reserve, backend, iface_id)
                 outcome.records(lambda session: ifaces.created(session, iface_id))
-        async with run.operation("vm_create"):
-            await run.step(build, backend, vm_id)
-            await run.step(settle, backend, vm_id)
+        async with run.operation("vm_create") as outcome:
+            state = await run.step(build, backend, vm_id)
+            outcome.records(lambda session: observed(session, vm_id, state))
+        await run.step(settle, backend, vm_id)
 
 
 @workflow("vm_start")
 async def start(run: Run, vm_id: int) -> None:
     """Define the domain as the records have it now, and start it."""
-    async with run.operation("vm_start"):
-        await run.step(build, run.backend, vm_id)
-        await run.step(settle, run.backend, vm_id)
+    async with run.operation("vm_start") as outcome:
+        state = await run.step(build, run.backend, vm_id)
+        outcome.records(lambda session: observed(session, vm_id, state))
+    await run.step(settle, run.backend, vm_id)
 
 
 @workflow("vm_delete")
@@ -58,8 +60,8 @@ async def delete(run: Run, vm_id: int, disk_id: int | None, iface_id: int | None
         outcome.records(lambda session: deleted(session, vm_id, disk_id, iface_id))
 
 
-def build(backend: Backend, vm_id: int) -> None:
-    """Write the seed, define the domain and power it on."""
+def build(backend: Backend, vm_id: int) -> str:
+    """Write the seed, define the domain and power it on; returns the state that follows."""
     connection = backend.connection.handle(wait=30)
     with backend.store.reading() as session:
         vm = session.get_one(Vm, vm_id)
@@ -68,6 +70,7 @@ def build(backend: Backend, vm_id: int) -> None:
             volume.upload(connection, pool, blueprint.seed_volume(vm), build_iso(blueprint.seed(vm)), "raw")
             power.define(connection, blueprint.domain(backend, session, vm))
         power.start(connection, vm.uuid)
+    return state_of(backend, vm_id)
 
 
 def check_halted(backend: Backend, vm_id: int) -> None:

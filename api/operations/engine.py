@@ -13,13 +13,14 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import sqlalchemy
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 from sqlalchemy import exists, select
 from sqlalchemy.orm import aliased
 
 from api.operations.backend import Backend
-from api.operations.run import UNFINISHED, Run, begin_job, fail_job, release_claims
-from api.store.models import Claim, Job, Operation
+from api.operations.run import Run, begin_job, fail_job, release_claims
+from api.store.models import Claim, Job
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class Engine:
         config: DBOSConfig = {
             "name": "hypervisor",
             "system_database_url": self._url,
+            "system_database_engine": _open(self._url),
             "application_version": _VERSION,
             "executor_id": _EXECUTOR,
             "log_level": "WARNING",
@@ -163,7 +165,18 @@ class Engine:
         self.wake()
 
 
-def unfinished(backend: Backend) -> int:
-    """How many operations wait or run."""
-    with backend.store.reading() as session:
-        return len(session.scalars(select(Operation.id).where(Operation.step.in_(UNFINISHED))).all())
+def _open(url: str) -> sqlalchemy.Engine:
+    """The database of the workflows' progress.
+
+    A commit survives the end of the process, not that of the host: then a step or two run again, as they may.
+    """
+    engine = sqlalchemy.create_engine(url)
+
+    @sqlalchemy.event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        # as DBOS itself opens SQLite, but for the two that spare it waiting for the disk
+        connection.isolation_level = "IMMEDIATE"
+        for pragma in ("busy_timeout=30000", "foreign_keys=ON", "journal_mode=WAL", "synchronous=NORMAL"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine

@@ -7,6 +7,7 @@ stay.
 import logging
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from api.operations.backend import Backend
 from api.store.models import Vm
@@ -62,19 +63,27 @@ class Observer:
                     vm.state = state
 
 
-def settle(backend: Backend, vm_id: int) -> None:
-    """Record the domain's present state at the end of an operation.
+def state_of(backend: Backend, vm_id: int) -> str:
+    """The VM's state as libvirt has it now."""
+    with backend.store.reading() as session:
+        uuid = session.get_one(Vm, vm_id).uuid
+    return _SHOWN[power.state(backend.connection.handle(wait=30), uuid)]
 
-    An event that came before the state was one to be observed was passed over, so the state is read again
-    after it was written, until the two agree.
+
+def observed(session: Session, vm_id: int, state: str) -> None:
+    """Record a state of the VM."""
+    session.get_one(Vm, vm_id).state = state
+
+
+def settle(backend: Backend, vm_id: int) -> None:
+    """Make sure that the state recorded at the end of an operation is still the domain's.
+
+    An event that came just before was passed over, because the recorded state was not one to be observed.
     """
-    recorded = None
     while True:
+        state = state_of(backend, vm_id)
         with backend.store.reading() as session:
-            uuid = session.get_one(Vm, vm_id).uuid
-        state = _SHOWN[power.state(backend.connection.handle(wait=30), uuid)]
-        if state == recorded:
-            return
+            if session.get_one(Vm, vm_id).state in (state, "deleted"):
+                return
         with backend.store.writing() as session:
-            session.get_one(Vm, vm_id).state = state
-        recorded = state
+            observed(session, vm_id, state)

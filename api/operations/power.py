@@ -5,7 +5,7 @@ import time
 
 from api.operations.backend import Backend
 from api.operations.engine import workflow
-from api.operations.observer import settle
+from api.operations.observer import observed, settle
 from api.operations.run import Run
 from api.store.models import Vm
 from hypervisor.domain import power
@@ -20,22 +20,24 @@ _ON = (State.RUNNING, State.PAUSED)
 async def stop(run: Run, vm_id: int) -> None:
     """Send a stop message, send it again, and when the guest has still not halted in time, cut the power."""
     backend = run.backend
-    async with run.operation("vm_stop"):
+    async with run.operation("vm_stop") as outcome:
         uuid, begun = await run.step(note_time, backend, vm_id)
         await run.wait(shut_down, backend, uuid, begun)
         await run.step(cut_off, backend, uuid)
-        await run.step(settle, backend, vm_id)
+        outcome.records(lambda session: observed(session, vm_id, "halted"))
+    await run.step(settle, backend, vm_id)
 
 
 @workflow("vm_reboot")
 async def reboot(run: Run, vm_id: int) -> None:
     """Send a reboot message; when the guest has not rebooted in time, reset the machine."""
     backend = run.backend
-    async with run.operation("vm_reboot"):
+    async with run.operation("vm_reboot") as outcome:
         uuid, begun = await run.step(note_time, backend, vm_id)
         if not await run.wait(rebooted, backend, uuid, begun):
             await run.step(reset, backend, uuid)
-        await run.step(settle, backend, vm_id)
+        outcome.records(lambda session: observed(session, vm_id, "running"))
+    await run.step(settle, backend, vm_id)
 
 
 def note_time(backend: Backend, vm_id: int) -> tuple[str, float]:
