@@ -1,7 +1,10 @@
 """The connection to libvirt: one for the process, shared by its threads, restored when it breaks."""
 
+import contextlib
 import logging
+import queue
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import libvirt
@@ -24,6 +27,10 @@ _LIFECYCLE = {
     libvirt.VIR_DOMAIN_EVENT_CRASHED: Kind.CRASHED,
 }
 
+# between attempts to connect, in seconds: doubled after each
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_STOP_PATIENCE = 5.0
+
 _loop_lock = threading.Lock()
 _loop_running = False
 
@@ -45,22 +52,32 @@ def _run_event_loop() -> None:
         _loop_running = True
 
 
-def answers(uri: str) -> bool:
-    """Whether a libvirt can be reached at `uri` now."""
+def answers(uri: str, patience: float = 10.0) -> bool:
+    """Whether a libvirt can be reached at `uri` now; one that says nothing for `patience` seconds cannot."""
     _run_event_loop()
+    answered: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def attempt() -> None:
+        try:
+            libvirt.open(uri).close()
+            answered.put(True)
+        except libvirt.libvirtError:
+            answered.put(False)
+
+    # opening has no time limit of its own: a libvirtd that is stopped accepts and never answers
+    threading.Thread(target=attempt, name="libvirt-probe", daemon=True).start()
     try:
-        libvirt.open(uri).close()
-    except libvirt.libvirtError:
+        return answered.get(timeout=patience)
+    except queue.Empty:
         return False
-    return True
 
 
 class Connection:
     """A lasting connection to the libvirt at `uri`.
 
-    Keep-alive messages go out every `keepalive_interval` seconds; after `keepalive_count` without an
-    answer the
-    connection counts as broken. It is then opened anew until that succeeds, and a RESYNC event follows.
+    Keep-alive messages go out every `keepalive_interval` seconds; after `keepalive_count` without an answer
+    the connection counts as broken, and calls that wait for an answer fail. It is then opened anew until that
+    succeeds, and a RESYNC event follows.
     """
 
     def __init__(self, uri: str, *, keepalive_interval: int = 5, keepalive_count: int = 3) -> None:
@@ -70,89 +87,132 @@ class Connection:
         self._connection: libvirt.virConnect | None = None
         self._changed = threading.Condition()
         self._ending = threading.Event()
-        self._lost = threading.Event()
+        self._wake = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="libvirt-connection", daemon=True)
 
     def start(self) -> None:
         """Begin to connect; returns at once."""
         _run_event_loop()
         self.events.start()
-        self._lost.set()
         self._keeper.start()
 
     def stop(self) -> None:
-        """Close the connection and stop delivering events."""
+        """Let the connection go and stop delivering events; may be repeated, and called before `start`."""
         self._ending.set()
-        self._lost.set()
-        self._keeper.join()
+        self._wake.set()
+        if self._keeper.ident is not None:
+            # a libvirtd that hangs keeps the keeper in the middle of opening: nothing can interrupt that
+            self._keeper.join(_STOP_PATIENCE)
+            if self._keeper.is_alive():
+                log.warning("libvirt at %s hangs; left it so", self.uri)
+        self._replace(None)
         self.events.stop()
 
     def handle(self, wait: float = 0.0) -> libvirt.virConnect:
         """The open connection; waits up to `wait` seconds for one. Raises `Unavailable`."""
         with self._changed:
-            if (
-                self._changed.wait_for(lambda: self._connection is not None, wait)
-                and self._connection is not None
-            ):
-                return self._connection
+            self._changed.wait_for(lambda: self._usable() is not None or self._ending.is_set(), wait)
+            connection = self._usable()
+        if connection is not None:
+            return connection
         raise Unavailable(f"libvirt at {self.uri} does not answer: is libvirtd running?")
 
+    def _usable(self) -> libvirt.virConnect | None:
+        # a connection breaks some moments before the keeper hears of it; asking costs no message
+        if self._connection is not None and self._connection.isAlive():
+            return self._connection
+        return None
+
     def _keep(self) -> None:
-        pause = 0.1
-        while True:
-            self._lost.wait()
-            self._replace(None)
-            if self._ending.is_set():
-                return
+        pause = _FIRST_PAUSE
+        while not self._ending.is_set():
             try:
-                connection = self._open()
+                self._connect_and_hold()
+                pause = _FIRST_PAUSE
             except libvirt.libvirtError as error:
-                log.warning("libvirt at %s does not answer: %s", self.uri, error.get_error_message())
+                if pause == _FIRST_PAUSE:
+                    log.warning(
+                        "libvirt at %s does not answer, trying on: %s", self.uri, error.get_error_message()
+                    )
                 self._ending.wait(pause)
-                pause = min(pause * 2, 5.0)
-                continue
-            pause = 0.1
-            self._replace(connection)
-            log.info("connected to libvirt at %s", self.uri)
-            self.events.publish(Event(Kind.RESYNC))
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _connect_and_hold(self) -> None:
+        lost = threading.Event()
+        opened = _Opened(self.uri, self._keepalive, self.events.publish, lambda: self._lose(lost))
+        log.info("connected to libvirt at %s", self.uri)
+        self._replace(opened.handle)
+        self.events.publish(Event(Kind.RESYNC))
+        while not (lost.is_set() or self._ending.is_set()):
+            self._wake.wait()
+            self._wake.clear()
+        self._replace(None)
+        opened.release()
+        if not self._ending.is_set():
+            log.warning("the connection to libvirt at %s broke: connecting anew", self.uri)
+
+    def _lose(self, lost: threading.Event) -> None:
+        lost.set()
+        self._wake.set()
 
     def _replace(self, connection: libvirt.virConnect | None) -> None:
         with self._changed:
-            old, self._connection = self._connection, connection
+            self._connection = connection
             self._changed.notify_all()
-        if old is not None:
-            try:
-                old.unregisterCloseCallback()
-                old.close()
-            except libvirt.libvirtError as error:
-                log.debug("closing the broken connection: %s", error)
 
-    def _open(self) -> libvirt.virConnect:
-        connection = libvirt.open(self.uri)
-        self._lost.clear()
-        connection.registerCloseCallback(lambda *_: self._lost.set(), None)
-        if not connection.getType().startswith("TEST"):
-            connection.setKeepAlive(*self._keepalive)
-        publish = self.events.publish
 
-        def lifecycle(_c: Any, domain: libvirt.virDomain, event: int, _detail: int, _opaque: Any) -> None:
-            if event in _LIFECYCLE:
-                publish(Event(_LIFECYCLE[event], domain.UUIDString()))
+class _Opened:
+    """One open connection and the callbacks registered with it.
 
-        def reboot(_c: Any, domain: libvirt.virDomain, _opaque: Any) -> None:
-            publish(Event(Kind.REBOOT, domain.UUIDString()))
+    It is never closed while a thread may be in a call on it: the last one to drop the handle closes it. For
+    that the callbacks must be given back, because libvirt's hold on them is a hold on the handle.
+    """
 
-        def removed(_c: Any, domain: libvirt.virDomain, alias: str, _opaque: Any) -> None:
-            publish(Event(Kind.DEVICE_REMOVED, domain.UUIDString(), alias))
+    def __init__(
+        self,
+        uri: str,
+        keepalive: tuple[int, int],
+        publish: Callable[[Event], None],
+        lost: Callable[[], None],
+    ) -> None:
+        self.handle = libvirt.open(uri)
+        self._registered: list[int] = []
+        try:
+            self.handle.registerCloseCallback(lambda *_: lost(), None)
+            if not self.handle.getType().startswith("TEST"):
+                self.handle.setKeepAlive(*keepalive)
+            for identifier, callback in _callbacks(publish):
+                self._registered.append(self.handle.domainEventRegisterAny(None, identifier, callback, None))
+        except BaseException:
+            self.release()
+            raise
 
-        def not_removed(_c: Any, domain: libvirt.virDomain, alias: str, _opaque: Any) -> None:
-            publish(Event(Kind.DEVICE_REMOVAL_FAILED, domain.UUIDString(), alias))
+    def release(self) -> None:
+        """Give the callbacks back; errors do not matter, libvirt forgets its side first."""
+        for number in self._registered:
+            with contextlib.suppress(libvirt.libvirtError):
+                self.handle.domainEventDeregisterAny(number)
+        with contextlib.suppress(libvirt.libvirtError):
+            self.handle.unregisterCloseCallback()
 
-        for identifier, callback in (
-            (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle),
-            (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, reboot),
-            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, removed),
-            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, not_removed),
-        ):
-            connection.domainEventRegisterAny(None, identifier, callback, None)
-        return connection
+
+def _callbacks(publish: Callable[[Event], None]) -> list[tuple[int, Callable[..., None]]]:
+    def lifecycle(_c: Any, domain: libvirt.virDomain, event: int, _detail: int, _opaque: Any) -> None:
+        if event in _LIFECYCLE:
+            publish(Event(_LIFECYCLE[event], domain.UUIDString()))
+
+    def reboot(_c: Any, domain: libvirt.virDomain, _opaque: Any) -> None:
+        publish(Event(Kind.REBOOT, domain.UUIDString()))
+
+    def removed(_c: Any, domain: libvirt.virDomain, alias: str, _opaque: Any) -> None:
+        publish(Event(Kind.DEVICE_REMOVED, domain.UUIDString(), alias))
+
+    def not_removed(_c: Any, domain: libvirt.virDomain, alias: str, _opaque: Any) -> None:
+        publish(Event(Kind.DEVICE_REMOVAL_FAILED, domain.UUIDString(), alias))
+
+    return [
+        (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle),
+        (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, reboot),
+        (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, removed),
+        (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, not_removed),
+    ]

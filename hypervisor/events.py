@@ -9,7 +9,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -59,9 +59,10 @@ class Events:
         self._thread.start()
 
     def stop(self) -> None:
-        """Deliver what is queued and end."""
+        """Deliver what is queued and end; may be repeated, and called before `start`."""
         self._queue.put(None)
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def publish(self, event: Event) -> None:
         """Queue `event`; never blocks."""
@@ -104,8 +105,9 @@ class Watch:
 
     def receive(self, event: Event) -> None:
         """Take an event from the delivery thread."""
-        if event.uuid in ("", self._uuid) and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+        if event.uuid in ("", self._uuid):
+            with suppress(RuntimeError):  # the loop may have been closed meanwhile: then nobody waits
+                self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
     async def next(self, patience: float) -> Event | None:
         """The next event, or None when `patience` seconds pass without one."""

@@ -21,7 +21,7 @@ class LibvirtError(HypervisorError):
 
 
 class Unavailable(HypervisorError):
-    """libvirt does not answer."""
+    """libvirt does not answer, or its connection broke in the middle of a call that may have been done."""
 
 
 class NoDomain(LibvirtError):
@@ -32,15 +32,25 @@ class NoVolume(LibvirtError):
     """The volume does not exist."""
 
 
+# a call that ended because the connection did (nova tells a broken connection by the same two)
+_TRANSPORT = (libvirt.VIR_FROM_REMOTE, libvirt.VIR_FROM_RPC)
+_BROKEN = (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_ERR_RPC)
+
 _KINDS = {libvirt.VIR_ERR_NO_DOMAIN: NoDomain, libvirt.VIR_ERR_NO_STORAGE_VOL: NoVolume}
 
 
 @contextmanager
 def explained(attempt: str) -> Iterator[None]:
-    """Turn libvirt's error inside the block into a `LibvirtError` that begins with `attempt`."""
+    """Turn libvirt's error inside the block into a `LibvirtError` that begins with `attempt`, or into
+    `Unavailable` when the connection broke."""
     try:
         yield
     except libvirt.libvirtError as error:
         code = error.get_error_code() or 0
+        if error.get_error_domain() in _TRANSPORT and code in _BROKEN:
+            raise Unavailable(
+                f"{attempt}: the connection to libvirt broke ({error.get_error_message()}): "
+                "is libvirtd running?"
+            ) from error
         text = f"{attempt}: {error.get_error_message() or error} (libvirt error {code})"
         raise _KINDS.get(code, LibvirtError)(text, code) from error
