@@ -1,5 +1,6 @@
 """From a method name and its arguments to an answer: the key, the parameters, the dry run."""
 
+import hmac
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,9 @@ from api.store.models import Account, ApiKey
 _KEY = re.compile(r"[a-z0-9]{24}\Z")
 _DRY_RUN = "--dry-run"
 _SPEAKS_FOR = (
-    select(Account).join(ApiKey).where(ApiKey.digest == bindparam("wanted"), ApiKey.date_revoked.is_(None))
+    select(Account, ApiKey.digest)
+    .join(ApiKey)
+    .where(ApiKey.digest == bindparam("wanted"), ApiKey.date_revoked.is_(None))
 )
 
 
@@ -64,10 +67,12 @@ def authenticate(services: Services, key: Any) -> Account:
             Object.STRING, Cause.BADPARAMETER, "the API key does not match '^[a-z0-9]{24}$'", "apikey"
         )
     # the digest is looked up, not the key: how long that takes tells nothing about any key
+    wanted = digest(key)
     with services.store.reading() as session:
-        account = session.scalar(_SPEAKS_FOR, {"wanted": digest(key)})
-    if account is None:
+        found = session.execute(_SPEAKS_FOR, {"wanted": wanted}).one_or_none()
+    if found is None or not hmac.compare_digest(found.digest, wanted):
         raise refuse(Object.ACCOUNT, Cause.NORIGHT, "Invalid API key")
+    account: Account = found.Account
     return account
 
 

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from dbos import DBOS
 from sqlalchemy import select, update
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from api.operations.backend import Backend
@@ -143,6 +144,8 @@ def fail_job(store: Store, job_id: int, error: Exception) -> None:
     with its id."""
     if isinstance(error, HypervisorError | OperationFailed):
         reason, kind = str(error), type(error).__name__
+    elif isinstance(error, NoResultFound):
+        reason, kind = "what it is about was removed before it could begin", "Removed"
     else:
         log.error("job %d failed", job_id, exc_info=error)
         reason = (

@@ -1,7 +1,7 @@
 """``hosting.vm.list``, ``count`` and ``info``."""
 
 from sqlalchemy import Select, select
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import lazyload, load_only, selectinload
 
 from api.methods.call import Call, Struct
 from api.methods.faults import Object, not_found
@@ -37,7 +37,9 @@ def list_(call: Call, opts: VMListOptions | None = None) -> list[Struct]:
     """List virtual machines."""
     query = paged(_visible(call, opts), opts, _COLUMNS).options(
         selectinload(Vm.disks).load_only(Disk.id, Disk.vm_id),
-        selectinload(Vm.ifaces).options(selectinload(Iface.ips).noload("*")).load_only(Iface.id, Iface.vm_id),
+        selectinload(Vm.ifaces).options(
+            load_only(Iface.id, Iface.vm_id), lazyload(Iface.ips), lazyload(Iface.vlan)
+        ),
     )
     with call.store.reading() as session:
         return [brief(vm) for vm in session.scalars(query)]
