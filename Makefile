@@ -16,7 +16,7 @@ KEPT := CI,HYPERVISOR_CONFIG,HYPERVISOR_LISTEN,HYPERVISOR_STATE,HYPERVISOR_API_K
 # A lab needs root.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=$(KEPT))
 
-.PHONY: help setup run test bench lint format clean packages image
+.PHONY: help setup run test bench lint format clean packages images
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,12 +24,12 @@ help: ## list the targets
 setup: $(READY) ## install what is missing: system packages (with sudo), then the Python environment
 
 run: $(READY) ## serve the API; prints the endpoint, a key and a first VM to paste
-	@$(BIN)/hypervisor serve --setup
+	@$(AS_ROOT) $(BIN)/hypervisor serve --setup
 
-test: lint image ## lint, then run every test in a private lab
+test: lint images ## lint, then run every test in a private lab
 	$(AS_ROOT) $(BIN)/hypervisor lab -- $(BIN)/python -m pytest $(ARGS)
 
-bench: image ## print the performance table
+bench: images ## print the performance table
 	$(AS_ROOT) $(BIN)/hypervisor lab -- $(BIN)/python -m tests.bench $(ARGS)
 
 lint: $(READY) ## check style, types and the layers
@@ -46,9 +46,10 @@ clean: ## remove the environment and all caches; the service's data stays
 	$(if $(AS_ROOT),sudo) rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	$(if $(AS_ROOT),sudo) find api hypervisor tests -name __pycache__ -prune -exec rm -rf {} +
 
-# The image that the tests boot; nothing to do once it is there.
-image: $(READY)
+# The images that the tests boot; nothing to do once they are there.
+images: $(READY)
 	@$(AS_ROOT) $(BIN)/hypervisor image build tiny
+	@$(AS_ROOT) $(BIN)/hypervisor image build debian-12
 
 packages:
 	@vagrant/provision.sh --check >/dev/null || vagrant/provision.sh
