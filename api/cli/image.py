@@ -13,6 +13,7 @@ from rich.table import Table
 from sqlalchemy import select
 
 import hypervisor.lab
+from api.cli.lab import SERVICE
 from api.cli.settings import load
 from api.operations.image import install
 from api.service import make_folders, open_store
@@ -98,8 +99,9 @@ def _libvirt(settings: Settings) -> Iterator[Connection]:
     except Unavailable:
         connection.stop()
         # a service without a libvirt of the host runs in a lab: do the work there
-        if os.geteuid() == 0 and any(one.name == "default" for one in hypervisor.lab.running()):
-            sys.exit(hypervisor.lab.enter([sys.executable, "-m", "api.cli", *sys.argv[1:]]))
+        if os.geteuid() == 0 and any(one.name == SERVICE for one in hypervisor.lab.running()):
+            command = [sys.executable, "-m", "api.cli", *sys.argv[1:]]
+            sys.exit(hypervisor.lab.enter(command, name=SERVICE))
         raise
     try:
         yield connection

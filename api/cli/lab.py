@@ -7,6 +7,9 @@ import click
 
 import hypervisor.lab
 
+# the lab that `hypervisor serve` starts
+SERVICE = "serve"
+
 
 class _RunByDefault(click.Group):
     """``lab -- CMD`` is ``lab run -- CMD``."""
@@ -37,10 +40,13 @@ def run(name: str | None, state: Path | None, command: tuple[str, ...]) -> None:
 
 
 @lab.command(context_settings={"ignore_unknown_options": True})
-@click.option("--name", default="default", show_default=True, help="Which lab.")
+@click.option("--name", help="Which lab.  [default: the service's, else `default`]")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def enter(name: str, command: tuple[str, ...]) -> None:
+def enter(name: str | None, command: tuple[str, ...]) -> None:
     """Run COMMAND in a lab that runs."""
+    if name is None:
+        names = {one.name for one in hypervisor.lab.running()}
+        name = SERVICE if SERVICE in names else "default"
     sys.exit(hypervisor.lab.enter(command, name=name))
 
 

@@ -8,9 +8,9 @@ from api.service import METHODS
 _HEAD = """\
 # Methods
 
-Made by `hypervisor methods`, from the method table. The API key comes first in every call but those of `system`, and is
-left out here; a parameter in brackets may be left out. Where the reference is silent or this service differs, see
-[differences.md](differences.md).
+Made by `hypervisor methods`, from the method table. The API key comes first in every call but those of
+`system`, and is left out here; a parameter in brackets may be left out. Where the reference is silent or this
+service differs, see [differences.md](differences.md).
 """
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import multiprocessing
 import os
 import sys
 from contextlib import ExitStack
@@ -10,12 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 import hypervisor.lab
+from api.cli.lab import SERVICE
 from api.cli.settings import load
 from api.cli.welcome import welcome
 from api.settings import Settings
 from api.wire.server import open_listener, parse_listen
 from api.wire.server import serve as serve_wsgi
-from hypervisor.connection import answers
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -42,7 +43,7 @@ def serve(listen: str | None, where: str, setup: bool) -> None:
         from api.cli.image import built
 
         built(settings, "tiny")
-    if where == "lab" or (where == "auto" and not answers(settings.libvirt_uri)):
+    if where == "lab" or (where == "auto" and not _answers(settings.libvirt_uri)):
         sys.exit(_serve_in_lab(settings))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     running = ExitStack()
@@ -61,6 +62,20 @@ def serve(listen: str | None, where: str, setup: bool) -> None:
     )
 
 
+def _answers(uri: str) -> bool:
+    # in a process of its own: libvirt's threads would be missing after the server's fork
+    process = multiprocessing.get_context("spawn").Process(target=_exit_with_answer, args=(uri,))
+    process.start()
+    process.join()
+    return process.exitcode == 0
+
+
+def _exit_with_answer(uri: str) -> None:
+    from hypervisor.connection import answers
+
+    sys.exit(0 if answers(uri) else 1)
+
+
 def _serve_in_lab(settings: Settings) -> int:
     # the socket is opened out here, so the API answers on the host's own loopback
     listener = open_listener(settings.listen)
@@ -72,6 +87,7 @@ def _serve_in_lab(settings: Settings) -> int:
     address = settings.listen
     return hypervisor.lab.run(
         command,
+        name=SERVICE,
         state=settings.state / "lab",
         pass_fds=[listener.fileno()],
         environment={**os.environ, _IN_LAB: address},
