@@ -54,7 +54,7 @@ LAYOUT = disk.Layout(
     label="tinyroot",
     # a journal, or a reset would leave what was just written behind
     ext4_options=("-O", "^metadata_csum,^64bit", "-J", "size=4", "-b", "4096", "-m", "0"),
-    append="console=tty0 console=ttyS0,115200 quiet mitigations=off",
+    append="console=tty0 console=ttyS0,115200 quiet mitigations=off nokaslr",
 )
 
 
