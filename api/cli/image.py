@@ -86,7 +86,7 @@ def import_(file: Path, labels: tuple[str, ...]) -> None:
     """Offer the disk image FILE (qcow2 or raw, such as a distribution's cloud image)."""
     settings = load()
     with _libvirt(settings) as connection, progress_bar(labels[0]) as report:
-        offered = install(open_store(settings), connection, file, labels, report)
+        offered = install(open_store(settings), connection, file, labels, settings.images, report)
     click.echo(f"offered as image {', '.join(str(one) for one in offered)}")
 
 
