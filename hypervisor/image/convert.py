@@ -13,8 +13,8 @@ from hypervisor.image.probe import probe
 def as_qcow2(file: Path, folder: Path) -> Iterator[tuple[Path, int]]:
     """The image `file` as qcow2, and its virtual size in bytes.
 
-    A raw image is converted, in `folder`, for as long as the block runs. The format is the one that the file's
-    header shows, and is always told to QEMU.
+    A raw image is converted, in `folder`, for as long as the block runs. The format is what the file's header
+    says, and is always told to QEMU.
     Raises `ImageError` for a file that is no image, or not self-contained.
     """
     info = probe(file)
