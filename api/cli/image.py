@@ -68,6 +68,8 @@ def built(settings: Settings, name: str, mirror: str | None = None) -> Path:
         new.unlink(missing_ok=True)
         new.symlink_to(kept.name)
         new.rename(link)
+        for older in set(settings.images.glob(f"{name}-*.qcow2")) - {kept}:
+            older.unlink()
     return kept
 
 
