@@ -66,10 +66,10 @@ def new_service(tmp_path: Path, host: Host) -> Iterator[NewService]:
     """Make services for one test; they are not started yet."""
     made: list[Service] = []
 
-    def make(**settings: str) -> Service:
+    def make(image: str = "tiny", **settings: str) -> Service:
         folder = tmp_path / f"s{len(made)}"
         folder.mkdir()
-        made.append(Service(folder, host, settings))
+        made.append(Service(folder, host, settings, image))
         return made[-1]
 
     yield make

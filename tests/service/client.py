@@ -114,13 +114,14 @@ class Client:
         self, spec: Struct, disk: Struct | None = None, source: int | None = None
     ) -> list[Struct]:
         """Ask for a VM from the tiny image, or from the disk `source`; the operations."""
-        image = self.image()
-        here = image["datacenter_id"]
+        if source is None:
+            source = self.image()["disk_id"]
+        here = self.call("hosting.disk.info", source)["datacenter_id"]
         operations: list[Struct] = self.call(
             "hosting.vm.create_from",
             {"datacenter_id": here, "memory": 256, **spec},
             {"datacenter_id": here, **(disk or {})},
-            image["disk_id"] if source is None else source,
+            source,
         )
         return operations
 

@@ -58,7 +58,9 @@ class Service:
     next start.
     """
 
-    def __init__(self, folder: Path, host: Host, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, host: Host, settings: Mapping[str, str] | None = None, image: str = "tiny"
+    ) -> None:
         self.number = next(_numbers)
         self.state = folder
         self.host = host
@@ -80,16 +82,14 @@ class Service:
         self._log = self.state / "service.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[Client] = []
-        self._prepare()
+        self._prepare(image)
 
-    def _prepare(self) -> None:
-        tiny = IMAGES / "tiny.qcow2"
-        assert tiny.exists(), f"there is no {tiny}: run `make test`, or `hypervisor image build tiny` before"
+    def _prepare(self, image: str) -> None:
+        built = IMAGES / f"{image}.qcow2"
+        assert built.exists(), f"there is no {built}: run `hypervisor image build {image}` before"
         images = self.state / "images"
         images.mkdir(parents=True)
-        for name in ("tiny", "debian-12"):
-            if (IMAGES / f"{name}.qcow2").exists():
-                (images / f"{name}.qcow2").symlink_to((IMAGES / f"{name}.qcow2").resolve())
+        (images / built.name).symlink_to(built.resolve())
         # domains are named after VM ids, and the services of the tests share one libvirt
         store = Store(f"sqlite:///{self.state / 'store.db'}")
         upgrade(store)

@@ -1,14 +1,13 @@
 """Debian with systemd and cloud-init, as people run it."""
 
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.conftest import NewService, Reach
 from tests.service.client import address
 from tests.service.guest import Guest, Identity
-from tests.service.process import IMAGES, Service
+from tests.service.process import Service
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
 
@@ -17,19 +16,10 @@ BOOT = 300.0
 SCRIPT = "#!/bin/sh\nprintf '[%s]' \"$@\" > /root/arguments.new; mv /root/arguments.new /root/arguments\n"
 
 
-@pytest.fixture
-def debian_image() -> Path:
-    """The image, which takes minutes to build."""
-    file = IMAGES / "debian-12.qcow2"
-    if not file.exists():
-        pytest.fail(f"there is no {file}: build it with `hypervisor image build debian-12`")
-    return file
-
-
-@pytest.mark.usefixtures("debian_image")
 def test_debian(new_service: NewService, identity: Identity, reach: Reach) -> None:
     # the patience is the reference's
     service: Service = new_service(
+        "debian-12",
         HYPERVISOR_PATIENCE__STOP="300",
         HYPERVISOR_PATIENCE__STOP_AGAIN="60",
         HYPERVISOR_PATIENCE__REBOOT="120",
