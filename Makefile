@@ -26,8 +26,8 @@ setup: $(READY) ## install what is missing: system packages (with sudo), then th
 run: $(READY) ## serve the API; prints the endpoint, a key and a first VM to paste
 	@$(AS_ROOT) $(BIN)/hypervisor serve --setup
 
-test: lint images ## lint, then run every test in a private lab
-	$(AS_ROOT) $(BIN)/hypervisor lab -- $(BIN)/python -m pytest $(ARGS)
+test: lint images ## lint, then run every test in private labs
+	$(AS_ROOT) $(BIN)/python -m tests $(ARGS)
 
 bench: images ## print the performance table
 	$(AS_ROOT) $(BIN)/hypervisor lab -- $(BIN)/python -m tests.bench $(ARGS)
