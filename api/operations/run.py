@@ -33,6 +33,11 @@ class OperationFailed(Exception):
     """An operation cannot be done; the text tells the caller why, and what to do."""
 
 
+def _broke(error: Unavailable) -> bool:
+    """Whether a connection that was there broke; else one was waited for in vain."""
+    return error.__cause__ is not None
+
+
 class Run:
     """The execution of the job `job_id`. It may be the second one, when the service ended during the
     first."""
@@ -52,8 +57,21 @@ class Run:
     async def wait(
         self, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """As `step`, for a coroutine that waits without holding a thread."""
-        return await DBOS.run_step_async({"name": function.__qualname__}, function, *args, **kwargs)
+        """As `step`, for a coroutine that waits without holding a thread.
+
+        It begins again when the connection to libvirt breaks: guests are waited for longer than libvirtd takes
+        to come back.
+        """
+
+        async def attempt(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return await function(*args, **kwargs)
+            except Unavailable as error:
+                if not _broke(error):
+                    raise
+                return await function(*args, **kwargs)
+
+        return await DBOS.run_step_async({"name": function.__qualname__}, attempt, *args, **kwargs)
 
     @asynccontextmanager
     async def undone_by(
