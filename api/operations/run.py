@@ -59,8 +59,8 @@ class Run:
     ) -> T:
         """As `step`, for a coroutine that waits without holding a thread.
 
-        It begins again when the connection to libvirt breaks: guests are waited for longer than libvirtd takes
-        to come back.
+        It begins again when the connection to libvirt breaks: guests are waited for longer than libvirtd
+        takes to come back.
         """
 
         async def attempt(*args: P.args, **kwargs: P.kwargs) -> T:
