@@ -6,6 +6,7 @@ from api.operations import blueprint
 from api.operations import disk as disks
 from api.operations import iface as ifaces
 from api.operations.backend import Backend
+from api.operations.bandwidth import enforce
 from api.operations.engine import workflow
 from api.operations.observer import observed, settle, state_of
 from api.operations.run import OperationFailed, Run
@@ -70,6 +71,7 @@ def build(backend: Backend, vm_id: int) -> str:
             volume.upload(connection, pool, blueprint.seed_volume(vm), build_iso(blueprint.seed(vm)), "raw")
             power.define(connection, blueprint.domain(backend, session, vm))
         power.start(connection, vm.uuid)
+    enforce(backend, vm_id)
     return state_of(backend, vm_id)
 
 

@@ -137,6 +137,13 @@ def read(connection: libvirt.virConnect, uuid: str) -> DomainSpec:
         return parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
 
 
+def read_live(connection: libvirt.virConnect, uuid: str) -> DomainSpec:
+    """What the domain is now; raises `NoDomain`."""
+    domain = lookup(connection, uuid)
+    with explained(f"definition of domain {uuid}"):
+        return parse(domain.XMLDesc())
+
+
 def labels(connection: libvirt.virConnect, uuid: str) -> dict[str, str]:
     """Our marks on the domain; empty when it is not ours. Raises `NoDomain`."""
     domain = lookup(connection, uuid)

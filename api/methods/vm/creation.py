@@ -103,21 +103,8 @@ def _submit(
 
 
 def _record(session: Session, call: Call, spec: VMCreateFromDescription) -> Vm:
-    if spec.cores > call.limits.cores:
-        raise refuse(
-            Object.VM,
-            Cause.BADPARAMETER,
-            f"cores {spec.cores} is more than the host's limit of {call.limits.cores}",
-            "cores",
-        )
     most = max(spec.memory, spec.vm_max_memory or max(_LEAST_MAX_MEMORY, spec.memory))
-    if most > call.limits.memory:
-        raise refuse(
-            Object.VM,
-            Cause.BADPARAMETER,
-            f"memory {most} is more than the host's limit of {call.limits.memory} MiB",
-            "memory",
-        )
+    check_resources(call, spec.cores, most)
     vm = Vm(
         account_id=call.account.id,
         datacenter_id=spec.datacenter_id,
@@ -134,12 +121,29 @@ def _record(session: Session, call: Call, spec: VMCreateFromDescription) -> Vm:
     return vm
 
 
+def check_resources(call: Call, cores: int, memory: int) -> None:
+    """Refuse more cores or memory (MiB) than the host's limits."""
+    for asked, most, field in ((cores, call.limits.cores, "cores"), (memory, call.limits.memory, "memory")):
+        if asked > most:
+            raise refuse(
+                Object.VM,
+                Cause.BADPARAMETER,
+                f"{field} {asked} is more than the host's limit of {most}",
+                field,
+            )
+
+
+def hashed(password: str) -> str:
+    """The password as a guest keeps it: a crypt(3) string."""
+    return str(_PASSWORD.hash(password))
+
+
 def told_to_guest(session: Session, call: Call, spec: BootParameters) -> dict[str, Any]:
     """What the guest is told at its first boot; the password as the guest keeps it, never as it was given."""
     stored = [own(session, call, SshKey, key).value for key in spec.keys]
     return {
         "login": spec.login,
-        "password_hash": None if spec.password is None else _PASSWORD.hash(spec.password),
+        "password_hash": None if spec.password is None else hashed(spec.password),
         "ssh_keys": [*stored, *spec.ssh_key],
         "run": spec.run,
         "script": spec.script,

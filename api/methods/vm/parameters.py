@@ -105,6 +105,25 @@ class VMDescription(VMCreateFromDescription):
     sys_disk_id: Id
 
 
+class VMUpdate(Parameters):
+    """What ``hosting.vm.update`` may change; `shares` has no effect. Memory is in MiB."""
+
+    console: bool | None = None
+    cores: Cores | None = None
+    hostname: Hostname | None = None
+    memory: Memory | None = None
+    password: Password | None = None
+    shares: Int | None = None
+    vm_max_memory: Memory | None = None
+
+
+class VMDiskAttachOptions(Parameters):
+    """How ``hosting.vm.disk_attach`` attaches."""
+
+    access: Text = "read/write"
+    position: Int | None = None
+
+
 class DiskOfVM(Parameters):
     """The disk of ``hosting.vm.create_from``. Sizes are in MiB."""
 
