@@ -5,14 +5,14 @@ runs again after a crash.
 """
 
 import contextlib
+from collections.abc import Iterator
 from enum import StrEnum
 
 import libvirt
-from lxml import etree
 
 from hypervisor.domain.spec import DomainSpec
 from hypervisor.domain.xml import NAMESPACE, parse, parse_labels, render
-from hypervisor.libvirt_errors import NoDomain, explained
+from hypervisor.libvirt_errors import LibvirtError, NoDomain, explained
 
 
 class State(StrEnum):
@@ -54,66 +54,114 @@ def states(connection: libvirt.virConnect) -> dict[str, State]:
     """The state of every domain that is ours, by UUID."""
     found = {}
     with explained("list of domains"):
-        for domain in connection.listAllDomains():
-            # a domain may be undefined between the list and the question
-            with contextlib.suppress(libvirt.libvirtError):
-                domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE)
-                found[domain.UUIDString()] = _state(domain.state()[0])
+        # one question for all of them; asking each one takes three times as long
+        for domain, facts in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE):
+            if _is_ours(domain):
+                found[domain.UUIDString()] = _state(facts["state.state"])
     return found
 
 
+def _is_ours(domain: libvirt.virDomain) -> bool:
+    try:
+        domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE)
+    except libvirt.libvirtError as error:
+        # without our mark, or undefined meanwhile; any other error must not pass for "not ours"
+        if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN):
+            return False
+        raise
+    return True
+
+
 def define(connection: libvirt.virConnect, spec: DomainSpec) -> None:
-    """Make libvirt know the domain, or know it anew; a foreign one of the same name is an error."""
+    """Make libvirt know the domain, or know it anew.
+
+    Raises `LibvirtError` when a foreign domain has the name or the UUID, which is then left as it is, and
+    `SpecError` for what a domain cannot have.
+    """
+    xml = render(spec)
+    with explained(f"definition of domain {spec.name}"), contextlib.suppress(NoDomain):
+        domain = lookup(connection, spec.uuid)
+        if not _is_ours(domain):
+            raise LibvirtError(
+                f"domain {domain.name()} has the UUID {spec.uuid} and is not ours: it is left alone",
+                libvirt.VIR_ERR_DOM_EXIST,
+            )
     with explained(f"definition of domain {spec.name}"):
-        connection.defineXMLFlags(render(spec))
+        connection.defineXMLFlags(xml)
 
 
 def start(connection: libvirt.virConnect, uuid: str) -> None:
     """Power the domain on, unless it is; one that was paused goes on."""
     domain = lookup(connection, uuid)
-    with explained(f"start of domain {domain.name()}"):
-        match _state(domain.state()[0]):
-            case State.OFF:
-                domain.create()
-            case State.PAUSED:
-                domain.resume()
+    with explained(f"start of domain {domain.name()}"), _unless(domain, State.RUNNING):
+        number = domain.state()[0]
+        if number == libvirt.VIR_DOMAIN_SHUTDOWN:
+            # the guest has halted and its process is about to end: waiting for that could miss it
+            _destroy(domain)
+            number = libvirt.VIR_DOMAIN_SHUTOFF
+        if _state(number) is State.OFF:
+            domain.create()
+        else:
+            _wake(domain, number)
+
+
+def _wake(domain: libvirt.virDomain, number: int) -> None:
+    if number == libvirt.VIR_DOMAIN_PMSUSPENDED:
+        domain.pMWakeup()
+    elif number == libvirt.VIR_DOMAIN_PAUSED:
+        domain.resume()
+
+
+@contextlib.contextmanager
+def _unless(domain: libvirt.virDomain, wanted: State) -> Iterator[None]:
+    """Let pass that libvirt refuses what was done by somebody else meanwhile."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+            raise
+        if _state(domain.state()[0]) is not wanted:
+            raise
 
 
 def request_shutdown(connection: libvirt.virConnect, uuid: str) -> None:
-    """Press the power button. A paused guest is resumed first: it could not hear it."""
+    """Press the power button; returns at once. A paused guest is resumed first: it could not hear it."""
     domain = lookup(connection, uuid)
     with explained(f"stop message to domain {domain.name()}"):
-        if _state(domain.state()[0]) is State.PAUSED:
-            domain.resume()
+        with _unless(domain, State.RUNNING):
+            _wake(domain, domain.state()[0])
         domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
 
 
 def request_reboot(connection: libvirt.virConnect, uuid: str) -> None:
     """Press the power button such that the machine starts anew, in the same process, once the guest has
-    halted."""
+    halted. Returns at once."""
     domain = lookup(connection, uuid)
     with explained(f"reboot message to domain {domain.name()}"):
-        if _state(domain.state()[0]) is State.PAUSED:
-            domain.resume()
+        with _unless(domain, State.RUNNING):
+            _wake(domain, domain.state()[0])
         domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
 
 
 def reset(connection: libvirt.virConnect, uuid: str) -> None:
-    """Press the reset button."""
+    """Press the reset button; a paused machine stays paused."""
     domain = lookup(connection, uuid)
     with explained(f"reset of domain {domain.name()}"):
         domain.reset()
 
 
 def cut_off(connection: libvirt.virConnect, uuid: str) -> None:
-    """Pull the plug, unless the domain is off or gone."""
-    try:
+    """Pull the plug, unless the domain is off or gone. Takes 0.2 seconds; up to 15 for a QEMU that hangs."""
+    with contextlib.suppress(NoDomain):
         domain = lookup(connection, uuid)
         with explained(f"power-off of domain {domain.name()}"):
-            if domain.isActive():
-                domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT)
-    except NoDomain:
-        return
+            _destroy(domain)
+
+
+def _destroy(domain: libvirt.virDomain) -> None:
+    with _unless(domain, State.OFF):
+        if domain.isActive():
+            domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT)
 
 
 def undefine(connection: libvirt.virConnect, uuid: str) -> None:
@@ -148,4 +196,4 @@ def labels(connection: libvirt.virConnect, uuid: str) -> dict[str, str]:
     """Our marks on the domain; empty when it is not ours. Raises `NoDomain`."""
     domain = lookup(connection, uuid)
     with explained(f"metadata of domain {uuid}"):
-        return parse_labels(etree.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE).encode()))
+        return parse_labels(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))

@@ -5,6 +5,7 @@ from pathlib import Path
 from lxml import etree
 from lxml.builder import E, ElementMaker
 
+from hypervisor.domain.check import check_disk, check_domain, check_interface
 from hypervisor.domain.spec import DiskSpec, DomainSpec, InterfaceSpec
 
 NAMESPACE = "urn:hypervisor:domain:1"
@@ -16,7 +17,8 @@ _COSTLY_FEATURES = ("avx", "xsave", "la57")
 
 
 def render(spec: DomainSpec) -> str:
-    """The XML that defines `spec`."""
+    """The XML that defines `spec`; raises `SpecError` for what a domain cannot have."""
+    check_domain(spec)
     root = E.domain(
         E.name(spec.name),
         E.uuid(spec.uuid),
@@ -33,6 +35,8 @@ def render(spec: DomainSpec) -> str:
         E.on_crash("destroy"),
         E.devices(
             E.controller(type="pci", index="0", model="pcie-root"),
+            # nothing is on it, and it would take a port
+            E.controller(type="usb", model="none"),
             *(E.controller(type="pci", model="pcie-root-port") for _ in range(_ports(spec))),
             *(disk_element(disk) for disk in spec.disks),
             *(interface_element(interface) for interface in spec.interfaces),
@@ -72,7 +76,8 @@ def _serial(log: Path | None) -> list[etree._Element]:
 
 
 def disk_element(disk: DiskSpec) -> etree._Element:
-    """The ``<disk>`` of `disk`."""
+    """The ``<disk>`` of `disk`; raises `SpecError`."""
+    check_disk(disk)
     # a path and not pool + volume: the security drivers' profile programs do not resolve volumes
     element = E.disk(
         E.driver(name="qemu", type=disk.format, discard="unmap"),
@@ -92,7 +97,8 @@ def disk_element(disk: DiskSpec) -> etree._Element:
 
 
 def interface_element(interface: InterfaceSpec) -> etree._Element:
-    """The ``<interface>`` of `interface`."""
+    """The ``<interface>`` of `interface`; raises `SpecError`."""
+    check_interface(interface)
     return E.interface(
         E.mac(address=interface.mac),
         E.source(network=interface.network),
@@ -104,7 +110,7 @@ def interface_element(interface: InterfaceSpec) -> etree._Element:
 
 def labels_element(labels: dict[str, str]) -> etree._Element:
     """Our element in a domain's metadata."""
-    return _OURS.labels(**dict(sorted(labels.items())))
+    return _OURS.labels(dict(sorted(labels.items())))
 
 
 def parse(xml: str) -> DomainSpec:
@@ -127,13 +133,17 @@ def parse(xml: str) -> DomainSpec:
         console_log=None if log is None else Path(log.get("file", "")),
         disks=disks,
         interfaces=interfaces,
-        labels=parse_labels(root),
+        labels=_labels(root),
         hotplug_ports=max(0, ports - _FIXED_DEVICES - len(disks) - len(interfaces)),
     )
 
 
-def parse_labels(root: etree._Element) -> dict[str, str]:
-    """Our marks in a domain's parsed XML; empty for a domain that is not ours."""
+def parse_labels(xml: str) -> dict[str, str]:
+    """Our marks in a domain's XML; empty for a domain that is not ours."""
+    return _labels(etree.fromstring(xml.encode(), _PARSER))
+
+
+def _labels(root: etree._Element) -> dict[str, str]:
     element = root.find(f"metadata/{{{NAMESPACE}}}labels")
     return {} if element is None else {str(key): str(value) for key, value in element.attrib.items()}
 

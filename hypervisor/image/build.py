@@ -81,7 +81,9 @@ def _check(name: str, destination: Path) -> None:
     if platform.machine() not in {"x86_64", "amd64"}:
         raise ImageError(f"images are built on x86-64 hosts, this one is {platform.machine()}")
     disk.require()
-    existing = next(folder for folder in (destination.parent, *destination.absolute().parents) if folder.is_dir())
+    existing = next(
+        folder for folder in (destination.parent, *destination.absolute().parents) if folder.is_dir()
+    )
     free = shutil.disk_usage(existing).free
     if free < _SPACE[name]:
         wanted, there = _SPACE[name] // 1024**2, free // 1024**2

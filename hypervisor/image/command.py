@@ -117,5 +117,5 @@ def _failure(program: str, status: int, output: str) -> ImageError:
         )
     if any(sign in output for sign in ("Could not resolve", "Could not connect", "Failed to fetch",
                                        "Unable to connect", "does not have a Release file")):  # fmt: skip
-        return ImageError(f"the Debian mirror cannot be reached or lacks the release: try --mirror URL\n{tail}")
+        return ImageError(f"the Debian mirror is out of reach or lacks the release: try --mirror URL\n{tail}")
     return ImageError(f"{program} failed with status {status}:\n{tail}")

@@ -16,7 +16,7 @@ class Entry:
 
 
 def archive(entries: Iterable[Entry]) -> bytes:
-    """Make the archive; everything in it belongs to root and has no date, so that equal input is equal output."""
+    """Make the archive; all of it belongs to root and has no date, so that equal input is equal output."""
     parts = [_record(number, entry) for number, entry in enumerate(entries, start=1)]
     parts.append(_record(0, Entry("TRAILER!!!", b"", 0), kind=0))
     return b"".join(parts)

@@ -1,4 +1,4 @@
-"""`debian-12`: Debian with systemd, cloud-init, OpenSSH and the guest agent, cut down to what a guest needs."""
+"""`debian-12`: Debian with systemd, cloud-init, OpenSSH and the guest agent, cut down for a guest."""
 
 import shlex
 import shutil
@@ -12,9 +12,10 @@ from hypervisor.image.tree import copy
 
 DATA = Path(__file__).with_name("debian")
 _PACKAGES = (
-    "linux-image-cloud-amd64", "initramfs-tools", "zstd", "systemd-sysv", "systemd-resolved", "dbus", "udev", "kmod",
-    "openssh-server", "cloud-init", "cloud-guest-utils", "qemu-guest-agent", "sudo", "netbase", "iproute2",
-    "iputils-ping", "ca-certificates", "less", "vim-tiny", "login", "passwd", "e2fsprogs", "fdisk",
+    "linux-image-cloud-amd64", "initramfs-tools", "zstd", "systemd-sysv", "systemd-resolved", "dbus", "udev",
+    "kmod", "openssh-server", "cloud-init", "cloud-guest-utils", "qemu-guest-agent", "sudo", "netbase",
+    "iproute2", "iputils-ping", "ca-certificates", "less", "vim-tiny", "login", "passwd", "e2fsprogs",
+    "fdisk",
 )  # fmt: skip
 _LEFT_OUT = (
     "path-exclude=/usr/share/man/*",
@@ -28,8 +29,8 @@ LAYOUT = disk.Layout(
     root_mib=1983,
     label="root",
     ext4_options=("-O", "^metadata_csum", "-m", "1"),
-    append="root=LABEL=root ro console=tty0 console=ttyS0,115200 quiet mitigations=off cryptomgr.notests audit=0"
-    " net.ifnames=0",
+    append="root=LABEL=root ro console=tty0 console=ttyS0,115200 quiet mitigations=off cryptomgr.notests"
+    " audit=0 net.ifnames=0",
 )
 
 

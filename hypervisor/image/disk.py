@@ -51,9 +51,7 @@ def require() -> None:
         raise ImageError(f"{_MBR_CODE} not found: install with `apt-get install syslinux-common`")
 
 
-def write(
-    tree: Path, kernel: Path, initramfs: Path, layout: Layout, work: Path, progress: Progress
-) -> Path:
+def write(tree: Path, kernel: Path, initramfs: Path, layout: Layout, work: Path, progress: Progress) -> Path:
     """Make the image from the files of the root file system and return its path inside `work`.
 
     Args:
@@ -75,7 +73,7 @@ def write(
     _fill_boot(disk, kernel, initramfs, layout, work)
     progress("writing the file system", 0.1)
     # mke2fs writes into the disk itself, at an offset: no second file, no copy
-    features = [*layout.ext4_options, "-L", layout.label, "-d", tree]
+    features: list[str | Path] = [*layout.ext4_options, "-L", layout.label, "-d", tree]
     extended = f"offset={root_offset},root_owner=0:0,lazy_itable_init=1"
     command.run(["mke2fs", "-q", "-F", "-t", "ext4", "-E", extended, *features, disk, f"{layout.root_mib}M"])
     progress("compressing", 0.4)

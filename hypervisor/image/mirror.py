@@ -9,7 +9,18 @@ from urllib.parse import urlsplit
 STANDARD_URL = "http://deb.debian.org/debian"
 STANDARD_SECURITY_URL = "http://deb.debian.org/debian-security"
 _CODENAMES = frozenset(
-    "bookworm trixie forky duke sid oldoldstable oldstable stable testing unstable".split()
+    [
+        "bookworm",
+        "trixie",
+        "forky",
+        "duke",
+        "sid",
+        "oldoldstable",
+        "oldstable",
+        "stable",
+        "testing",
+        "unstable",
+    ]
 )
 _SCHEMES = frozenset({"http", "https", "file", "copy"})
 

@@ -9,7 +9,7 @@ class Progress(Protocol):
     def __call__(self, step: str, fraction: float) -> None: ...
 
 
-def silent(step: str, fraction: float) -> None:  # noqa: ARG001 - it is a Progress
+def silent(step: str, fraction: float) -> None:
     """Report to nobody."""
 
 

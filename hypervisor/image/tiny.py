@@ -54,7 +54,7 @@ LAYOUT = disk.Layout(
     label="tinyroot",
     # a journal, or a reset would leave what was just written behind
     ext4_options=("-O", "^metadata_csum,^64bit", "-J", "size=4", "-b", "4096", "-m", "0"),
-    append="console=tty0 console=ttyS0,115200 quiet mitigations=off",
+    append="console=tty0 console=ttyS0,115200 quiet mitigations=off nokaslr",
 )
 
 
@@ -126,7 +126,9 @@ def _write_initramfs(unpacked: Path, modules: _Modules, target: Path, work: Path
         text = "".join(f"{Path(name).name}\n" for name in names)
         entries.append(cpio.Entry(f"modules/{listing}", text.encode(), 0o644))
         for name in names:
-            entries.append(cpio.Entry(f"modules/{Path(name).name}", (modules.folder / name).read_bytes(), 0o644))
+            entries.append(
+                cpio.Entry(f"modules/{Path(name).name}", (modules.folder / name).read_bytes(), 0o644)
+            )
     plain = work / "initramfs.cpio"
     plain.write_bytes(cpio.archive(entries))
     # the kernel unpacks the legacy format of lz4 quickest
@@ -135,8 +137,8 @@ def _write_initramfs(unpacked: Path, modules: _Modules, target: Path, work: Path
 
 
 def _write_root(unpacked: Path, modules: _Modules, root: Path) -> None:
-    for folder in ("bin", "dev", "etc/dropbear", "home", "lib64", "mnt", "proc", "root/.ssh", "run", "sbin", "sys",
-                   "tmp", "usr/bin", "usr/lib", "usr/sbin", "var/lib/tiny", "var/log",
+    for folder in ("bin", "dev", "etc/dropbear", "home", "lib64", "mnt", "proc", "root/.ssh", "run", "sbin",
+                   "sys", "tmp", "usr/bin", "usr/lib", "usr/sbin", "var/lib/tiny", "var/log",
                    _LIBRARIES):  # fmt: skip
         (root / folder).mkdir(parents=True, exist_ok=True)
     root.chmod(0o755)
@@ -173,7 +175,9 @@ def _install_programs(unpacked: Path, root: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(unpacked / source, path)
         listing = command.run([loader, "--library-path", search, "--list", unpacked / source])
-        needed.update(word for word in listing.split() if word.startswith(f"{unpacked}/") and _LOADER not in word)
+        needed.update(
+            word for word in listing.split() if word.startswith(f"{unpacked}/") and _LOADER not in word
+        )
     for library in sorted(needed):
         shutil.copy(library, root / _LIBRARIES / Path(library).name)
     shutil.copy(loader, root / "lib64" / _LOADER)

@@ -1,5 +1,7 @@
 """Storage pools of kind ``dir`` (https://libvirt.org/formatstorage.html)."""
 
+import threading
+import time
 from pathlib import Path
 
 import libvirt
@@ -8,7 +10,10 @@ from lxml.builder import E
 
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import explained
-from hypervisor.storage import pool_lock
+
+# in seconds: how long another's work on a pool is waited for, and how often it is looked at
+_BUSY_PATIENCE, _BUSY_PAUSE = 60.0, 0.05
+_ensuring = threading.Lock()
 
 
 def ensure(connection: libvirt.virConnect, name: str, path: Path) -> None:
@@ -17,14 +22,14 @@ def ensure(connection: libvirt.virConnect, name: str, path: Path) -> None:
 
     Raises `HypervisorError` when a pool of that name keeps its volumes elsewhere: it is not ours.
     """
-    with pool_lock(name), explained(f"storage pool {name}"):
+    xml = _render(name, path)
+    with _ensuring, explained(f"storage pool {name}"):
         try:
             pool = connection.storagePoolLookupByName(name)
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:
                 raise
-            pool = connection.storagePoolDefineXML(_render(name, path))
-            pool.build()
+            pool = connection.storagePoolDefineXML(xml)
         target = etree.fromstring(pool.XMLDesc().encode()).findtext("target/path")
         if target != str(path):
             raise HypervisorError(
@@ -32,11 +37,24 @@ def ensure(connection: libvirt.virConnect, name: str, path: Path) -> None:
                 "give the datacenter another pool name in the settings"
             )
         if not pool.isActive():
-            pool.create()
+            _activate(pool)
         pool.setAutostart(1)
 
 
+def _activate(pool: libvirt.virStoragePool) -> None:
+    try:
+        pool.create()
+    except libvirt.libvirtError:
+        # the folder is not there; one that is there keeps its owner and mode
+        pool.build()
+        pool.create()
+
+
 def _render(name: str, path: Path) -> str:
+    if not str(path).isprintable() or not path.is_absolute():
+        raise HypervisorError(
+            f"{str(path)!r} is no place for a storage pool: give an absolute, printable path"
+        )
     # every daemon's user may pass through the folder, only its owner may list it
     pool = E.pool(E.name(name), E.target(E.path(str(path)), E.permissions(E.mode("0711"))), type="dir")
     return etree.tostring(pool, encoding="unicode")
@@ -48,11 +66,39 @@ def lookup(connection: libvirt.virConnect, name: str) -> libvirt.virStoragePool:
         return connection.storagePoolLookupByName(name)
 
 
-def free(connection: libvirt.virConnect, name: str) -> int:
-    """Free space in the pool, in MiB."""
-    with pool_lock(name), explained(f"storage pool {name}"):
+def refresh(connection: libvirt.virConnect, name: str) -> None:
+    """Let libvirt look at the pool's folder anew, which takes 0.1 ms for each file in it.
+
+    Waits until no volume is being made there; raises `LibvirtError` when that takes longer than a minute.
+    """
+    deadline = time.monotonic() + _BUSY_PATIENCE
+    with explained(f"refresh of storage pool {name}"):
         pool = connection.storagePoolLookupByName(name)
-        pool.refresh()
+        while True:
+            try:
+                pool.refresh()
+            except libvirt.libvirtError as error:
+                if not _is_busy(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_BUSY_PAUSE)
+            else:
+                return
+
+
+def _is_busy(error: libvirt.libvirtError) -> bool:
+    # "pool has asynchronous jobs running": it has no code of its own
+    return bool(error.get_error_code() == libvirt.VIR_ERR_INTERNAL_ERROR)
+
+
+def free(connection: libvirt.virConnect, name: str) -> int:
+    """Free space in the pool, in MiB; while volumes are being made, as libvirt reckoned it last."""
+    with explained(f"storage pool {name}"):
+        pool = connection.storagePoolLookupByName(name)
+        try:
+            pool.refresh()
+        except libvirt.libvirtError as error:
+            if not _is_busy(error):
+                raise
         return int(pool.info()[3] // 2**20)
 
 

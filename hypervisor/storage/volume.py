@@ -1,136 +1,165 @@
 """qcow2 volumes: empty ones, overlays on a base, full copies, uploads.
 
 A volume's name is chosen by the caller and unique to the object that it is made for: when it exists
-already it is what an interrupted attempt left, and is made anew.
+already it is what an interrupted attempt left, and is made anew. What fails leaves nothing behind.
 """
 
 import contextlib
+import time
 from pathlib import Path
 
 import libvirt
 from lxml import etree
 from lxml.builder import E
 
-from hypervisor.libvirt_errors import NoVolume, explained
-from hypervisor.storage import pool_lock
+from hypervisor.errors import HypervisorError
+from hypervisor.libvirt_errors import LibvirtError, NoVolume, explained
+from hypervisor.storage import content as contents
 from hypervisor.storage.pool import lookup as lookup_pool
+from hypervisor.storage.pool import refresh
 
 _MIB = 2**20
-_CHUNK = 2**20
+# in seconds: libvirt finishes a volume although the service that asked for it was killed
+_BUSY_PATIENCE, _BUSY_PAUSE = 600.0, 0.1
 
 
-def _render(name: str, size: int, form: str = "qcow2", base: Path | None = None) -> str:
+def _render(name: str, size: int, form: str = "qcow2", base: tuple[Path, str] | None = None) -> str:
+    if not name.isprintable() or "/" in name or name in ("", ".", ".."):
+        raise HypervisorError(f"{name!r} is no name for a volume: it must be printable, without a slash")
+    target = E.target(E.format(type=form), E.permissions(E.mode("0600")))
     volume = E.volume(
-        E.name(name),
-        E.capacity(str(size), unit="bytes"),
-        E.target(E.format(type=form), E.permissions(E.mode("0600"))),
+        E.name(name), E.capacity(str(size), unit="bytes"), E.allocation("0", unit="bytes"), target
     )
     if form == "qcow2":
-        volume.append(E.allocation("0", unit="bytes"))
+        # libvirt's default is the format of QEMU before 1.1, in which an overlay cannot give space back
+        target.append(E.compat("1.1"))
     if base is not None:
         # the format of a base is always named: guessing it from its content is a way into the host's files
-        volume.append(E.backingStore(E.path(str(base)), E.format(type="qcow2")))
+        volume.append(E.backingStore(E.path(str(base[0])), E.format(type=base[1])))
     return etree.tostring(volume, encoding="unicode")
 
 
-def _find(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol:
-    with explained(f"volume {name}"):
-        return pool.storageVolLookupByName(name)
+def _find(connection: libvirt.virConnect, pool: str, name: str) -> libvirt.virStorageVol:
+    handle = lookup_pool(connection, pool)
+    with explained(f"volume {name} in pool {pool}"):
+        return handle.storageVolLookupByName(name)
 
 
 def path(connection: libvirt.virConnect, pool: str, name: str) -> Path:
     """Where the volume is on the host; raises `NoVolume`."""
-    volume = _find(lookup_pool(connection, pool), name)
+    return _path(_find(connection, pool, name), name)
+
+
+def _path(volume: libvirt.virStorageVol, name: str) -> Path:
     with explained(f"path of volume {name}"):
         return Path(volume.path())
 
 
 def capacity(connection: libvirt.virConnect, pool: str, name: str) -> int:
     """The size that a guest sees, in MiB; raises `NoVolume`."""
-    volume = _find(lookup_pool(connection, pool), name)
+    volume = _find(connection, pool, name)
     with explained(f"size of volume {name}"):
         return int(volume.info()[1] // _MIB)
 
 
 def _create(
     connection: libvirt.virConnect, pool: str, xml: str, name: str, source: Path | None = None
-) -> Path:
-    with pool_lock(pool):
-        handle = lookup_pool(connection, pool)
-        with contextlib.suppress(NoVolume):
-            leftover = _find(handle, name)
-            with explained(f"removal of the unfinished volume {name}"):
-                leftover.delete()
-        with explained(f"creation of volume {name} in pool {pool}"):
-            if source is None:
-                return Path(handle.createXML(xml).path())
-            return Path(handle.createXMLFrom(xml, connection.storageVolLookupByPath(str(source))).path())
+) -> libvirt.virStorageVol:
+    delete(connection, pool, name)
+    try:
+        return _make(connection, pool, xml, name, source)
+    except LibvirtError as error:
+        if error.code != libvirt.VIR_ERR_OPERATION_INVALID:
+            raise
+    # a file of that name is there which the pool has not seen: a libvirtd that died while making it left it
+    refresh(connection, pool)
+    delete(connection, pool, name)
+    return _make(connection, pool, xml, name, source)
+
+
+def _make(
+    connection: libvirt.virConnect, pool: str, xml: str, name: str, source: Path | None
+) -> libvirt.virStorageVol:
+    handle = lookup_pool(connection, pool)
+    with explained(f"creation of volume {name} in pool {pool}"):
+        if source is None:
+            return handle.createXML(xml)
+        return handle.createXMLFrom(xml, connection.storageVolLookupByPath(str(source)))
 
 
 def create_empty(connection: libvirt.virConnect, pool: str, name: str, size: int) -> Path:
     """An empty volume of `size` MiB; returns its path."""
-    return _create(connection, pool, _render(name, size * _MIB), name)
+    return _path(_create(connection, pool, _render(name, size * _MIB), name), name)
 
 
 def create_overlay(connection: libvirt.virConnect, pool: str, name: str, size: int, base: Path) -> Path:
-    """A volume of `size` MiB that begins as `base`, a read-only qcow2 volume, and keeps only what is
-    changed."""
-    return _create(connection, pool, _render(name, size * _MIB, base=base), name)
+    """A volume of `size` MiB that begins as `base`, a volume that nobody writes to, and keeps only what is
+    changed.
+
+    Raises `HypervisorError` when `base` is larger than `size`: its end would be missing.
+    """
+    with explained(f"base {base} of volume {name}"):
+        described = etree.fromstring(connection.storageVolLookupByPath(str(base)).XMLDesc().encode())
+    least = -(-int(described.findtext("capacity") or 0) // _MIB)
+    if size < least:
+        raise HypervisorError(f"{name}: {size} MiB are too small for its base, which needs {least} MiB")
+    form = described.find("target/format")
+    xml = _render(name, size * _MIB, base=(base, "qcow2" if form is None else form.get("type", "qcow2")))
+    return _path(_create(connection, pool, xml, name), name)
 
 
 def create_copy(connection: libvirt.virConnect, pool: str, name: str, size: int, source: Path) -> Path:
-    """A full, independent copy of the volume at `source`, of `size` MiB (at least the source's)."""
-    target = _create(connection, pool, _render(name, size * _MIB), name, source)
+    """A full, independent copy of the volume at `source`, of `size` MiB (at least the source's).
+
+    No guest may have `source` open for writing.
+    """
+    volume = _create(connection, pool, _render(name, size * _MIB), name, source)
     resize(connection, pool, name, size)
-    return target
+    return _path(volume, name)
 
 
 def resize(connection: libvirt.virConnect, pool: str, name: str, size: int) -> None:
     """Grow the volume to `size` MiB; does nothing when it is that large. No guest may have it open."""
-    with pool_lock(pool):
-        volume = _find(lookup_pool(connection, pool), name)
-        with explained(f"resize of volume {name}"):
-            if volume.info()[1] < size * _MIB:
-                volume.resize(size * _MIB)
+    volume = _find(connection, pool, name)
+    with explained(f"resize of volume {name}"):
+        if volume.info()[1] < size * _MIB:
+            volume.resize(size * _MIB)
 
 
 def upload(connection: libvirt.virConnect, pool: str, name: str, content: Path | bytes, form: str) -> Path:
-    """A volume with `content` as it is: a file or bytes of a disk image in format `form`."""
-    size = len(content) if isinstance(content, bytes) else content.stat().st_size
-    created = _create(connection, pool, _render(name, size, "raw"), name)
-    volume = _find(lookup_pool(connection, pool), name)
-    with pool_lock(pool), explained(f"upload of volume {name}"):
-        stream = connection.newStream()
-        try:
-            volume.upload(stream, 0, size)
-            if isinstance(content, bytes):
-                for start in range(0, size, _CHUNK):
-                    _send(stream, content[start : start + _CHUNK])
-            else:
-                with content.open("rb") as file:
-                    while chunk := file.read(_CHUNK):
-                        _send(stream, chunk)
-            stream.finish()
-        except BaseException:
-            with contextlib.suppress(libvirt.libvirtError):
-                stream.abort()
-            raise
-    if form != "raw":
-        # the pool still takes it for raw: let it read the file's header
-        with pool_lock(pool), explained(f"refresh of storage pool {pool}"):
-            lookup_pool(connection, pool).refresh()
-    return created
+    """A volume with `content` as it is: a file or bytes of a disk image in format `form`, ``raw`` or
+    ``qcow2``.
 
-
-def _send(stream: libvirt.virStream, chunk: bytes) -> None:
-    sent = 0
-    while sent < len(chunk):
-        sent += stream.send(chunk[sent:])
+    Raises `HypervisorError` when `content` cannot be read or is no such image, `LibvirtError` when it cannot
+    be stored.
+    """
+    try:
+        size = contents.virtual_size(content, form)
+        volume = _create(connection, pool, _render(name, size, form), name)
+        with explained(f"upload of volume {name}"):
+            try:
+                if form == "qcow2" or not contents.write(connection, volume, content):
+                    contents.send(connection, volume, content, form)
+            except BaseException:
+                with contextlib.suppress(HypervisorError):
+                    delete(connection, pool, name)
+                raise
+            return Path(volume.path())
+    except OSError as error:
+        raise HypervisorError(f"upload of volume {name}: {error}") from error
 
 
 def delete(connection: libvirt.virConnect, pool: str, name: str) -> None:
-    """Remove the volume, unless it is gone."""
-    with pool_lock(pool), contextlib.suppress(NoVolume):
-        volume = _find(lookup_pool(connection, pool), name)
-        with explained(f"removal of volume {name}"):
-            volume.delete()
+    """Remove the volume, unless it is gone; waits for one that libvirt is still making."""
+    deadline = time.monotonic() + _BUSY_PATIENCE
+    with contextlib.suppress(NoVolume):
+        # ends when the lookup finds nothing
+        while True:
+            volume = _find(connection, pool, name)
+            try:
+                with explained(f"removal of volume {name}"):
+                    volume.delete()
+            except LibvirtError as error:
+                if error.code != libvirt.VIR_ERR_OPERATION_INVALID or time.monotonic() > deadline:
+                    raise
+                time.sleep(_BUSY_PAUSE)
