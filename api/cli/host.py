@@ -14,8 +14,11 @@ from hypervisor.libvirt_errors import Unavailable
 
 @contextmanager
 def libvirt(settings: Settings) -> Iterator[Connection]:
-    """An open connection; where the host's libvirt does not answer but a service's lab runs, the whole command
-    is run again in that lab, and does not return here."""
+    """An open connection.
+
+    Where the host's libvirt does not answer but a service's lab runs, the whole command
+    is run again in that lab, and does not return here.
+    """
     connection = Connection(settings.libvirt_uri)
     connection.start()
     try:
