@@ -9,78 +9,141 @@ import logging
 import os
 import platform
 import selectors
+import shutil
+import signal
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 _DEVICE = Path("/dev/kvm")
+_QEMU = "qemu-system-x86_64"
 # under emulation the image speaks within seconds: hardware that is slower is not worth having
 _PATIENCE = 20.0
+# how long a QEMU that has closed its output may take to end, in seconds
+_END = 2.0
 _SIGN = b"tiny: up"
+_ADVICE = 'guests are emulated, which is slow; acceleration = "kvm" in the settings uses KVM all the same'
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What came of booting a guest; `lasting` when it would be the same the next time."""
+
+    booted: bool
+    lasting: bool
+    said: str
 
 
 def usable(image: Path, cache: Path) -> bool:
-    """Whether the tiny image at `image` boots under KVM; what was found is kept in the file `cache` until
-    the host changes.
+    """Whether the tiny image at `image` boots under KVM; never raises.
 
-    Takes up to 20 seconds the first time. False when the device cannot be opened or `image` is missing.
+    What was found is kept in the file `cache` and holds until the kernel, the CPU, QEMU or the image change.
+    Takes up to 20 seconds the first time. False when KVM cannot be tried at all; that is not kept.
     """
-    if not os.access(_DEVICE, os.R_OK | os.W_OK):
-        log.info("guests are emulated: %s cannot be opened", _DEVICE)
+    try:
+        return _usable(image, cache)
+    except Exception as error:  # whatever it is, guests can be emulated
+        log.warning("KVM could not be tried: %s; %s", error, _ADVICE)
         return False
-    host = {"kernel": platform.release(), "cpu": _cpu_model(), "image": str(image)}
+
+
+def _usable(image: Path, cache: Path) -> bool:
+    if not _DEVICE.exists():
+        log.info("there is no %s: %s", _DEVICE, _ADVICE)
+        return False
+    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+        log.warning("%s may not be opened: add the user to the group kvm. Until then %s", _DEVICE, _ADVICE)
+        return False
+    if not image.exists():
+        log.warning("there is no image at %s to try KVM with: hypervisor image build tiny makes it. %s",
+                    image, _ADVICE)  # fmt: skip
+        return False
+    host = _host(image)
+    known = _read(cache, host)
+    if known is not None:
+        log.info("KVM %s, as found earlier (%s)", "works" if known else "does not work here", cache)
+        return known
+    trial = _boot(image)
+    if trial.booted:
+        log.info("KVM works: a guest booted under it")
+    else:
+        log.warning("KVM does not work here: %s; %s", trial.said, _ADVICE)
+    if trial.lasting:
+        _write(cache, host, trial.booted)
+    return trial.booted
+
+
+def _host(image: Path) -> dict[str, object]:
+    """What the result depends on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    qemu = shutil.which(_QEMU)
+    return {
+        "kernel": f"{platform.release()} {platform.version()}",
+        "cpu": sorted({line for line in lines if line.startswith(("model name", "microcode", "flags"))}),
+        "qemu": None if qemu is None else [qemu, *_version(Path(qemu))],
+        "image": [str(image), *_version(image)],
+    }
+
+
+def _version(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _read(cache: Path, host: dict[str, object]) -> bool | None:
     try:
         known = json.loads(cache.read_text())
-        if known["host"] == host:
-            return bool(known["usable"])
-    except (OSError, ValueError, KeyError):
-        log.debug("the host's KVM was not tried yet")
-    if not image.exists():
-        log.info("guests are emulated: there is no image at %s to try KVM with", image)
-        return False
-    found = _boots(image)
-    log.info(
-        "KVM %s: a guest %s under it", *(("works", "booted") if found else ("does not work", "did not boot"))
-    )
+    except (OSError, ValueError):
+        return None
+    if isinstance(known, dict) and known.get("host") == host and isinstance(known.get("usable"), bool):
+        return bool(known["usable"])
+    return None
+
+
+def _write(cache: Path, host: dict[str, object], found: bool) -> None:
     written = cache.with_suffix(".new")
-    written.write_text(json.dumps({"host": host, "usable": found}))
-    written.rename(cache)
-    return found
+    try:
+        written.write_text(json.dumps({"host": host, "usable": found}))
+        written.rename(cache)
+    except OSError as error:
+        log.warning("what was found of KVM cannot be kept, each start will try it again: %s", error)
 
 
-def _cpu_model() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-
-
-def _boots(image: Path) -> bool:
+def _boot(image: Path) -> _Trial:
     with tempfile.TemporaryDirectory(prefix="kvm-") as folder:
         overlay = Path(folder) / "disk.qcow2"
-        made = subprocess.run(
-            ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(image), str(overlay)],
-            capture_output=True,
-            check=False,
-        )
-        if made.returncode:
-            log.warning("KVM could not be tried: %s", made.stderr.decode(errors="replace").strip())
-            return False
-        machine = subprocess.Popen(
-            ["qemu-system-x86_64", "-machine", "q35,accel=kvm", "-cpu", "host", "-m", "256", "-nodefaults",
-             "-no-user-config", "-display", "none", "-serial", "stdio", "-nic", "none",
-             "-drive", f"file={overlay},format=qcow2,if=virtio"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        subprocess.run(
+            ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", image.absolute(), overlay],
+            capture_output=True, check=True, timeout=_PATIENCE,
         )  # fmt: skip
-        try:
-            return _speaks(machine)
-        finally:
-            machine.kill()
-            machine.wait()
+        with (Path(folder) / "errors").open("w+b") as errors:
+            machine = subprocess.Popen(
+                [_QEMU, "-machine", "q35,accel=kvm", "-cpu", "host", "-m", "256", "-nodefaults",
+                 "-no-user-config", "-display", "none", "-serial", "stdio", "-nic", "none",
+                 "-drive", f"file={overlay},format=qcow2,if=virtio"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+                cwd=folder,  # a core dump goes with it
+            )  # fmt: skip
+            try:
+                if _speaks(machine):
+                    return _Trial(True, True, "")
+                status = machine.wait(timeout=_END)
+            except subprocess.TimeoutExpired:
+                return _Trial(False, True, f"a guest's kernel hung under it for {_PATIENCE:.0f} seconds")
+            finally:
+                machine.kill()
+                machine.wait()
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip().splitlines()
+    # QEMU aborts over a CPU that it cannot make; other ends, as for want of memory, may pass
+    return _Trial(False, status == -signal.SIGABRT, f"QEMU ended: {said[0] if said else status}")
 
 
-def _speaks(machine: subprocess.Popen[bytes]) -> bool:
+def _speaks(machine: "subprocess.Popen[bytes]") -> bool:
     assert machine.stdout is not None  # noqa: S101 - it was asked for as a pipe
     deadline, heard = time.monotonic() + _PATIENCE, b""
     with machine.stdout as serial, selectors.DefaultSelector() as ready:

@@ -264,7 +264,9 @@ def make_record(
         )
     if spec.type == "snapshot" and source is not None and source.type == "snapshot":
         raise refuse(Object.SNAPSHOT, Cause.INVALID, f"disk#{source.id} is a snapshot itself", "src_disk_id")
-    size = spec.size or (_DEFAULT_SIZE if source is None else source.size)
+    size = spec.size
+    if size is None:
+        size = _DEFAULT_SIZE if source is None else source.size
     _check_size(call, size)
     if source is not None and size < source.size:
         raise refuse(
@@ -273,11 +275,14 @@ def make_record(
             f"size: {size} MiB is less than the {source.size} MiB of its source",
             "size",
         )
+    name = spec.name
+    if name is None:
+        name = default_name or f"disk_{int(time.time())}"
     inherited = source if source is not None else Disk()
     disk = Disk(
         account_id=call.account.id,
         datacenter_id=datacenter.id,
-        name=_checked_name(spec.name or default_name or f"disk_{int(time.time())}"),
+        name=_checked_name(name),
         size=size,
         type=spec.type,
         label=inherited.label,
