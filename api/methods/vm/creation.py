@@ -9,12 +9,12 @@ from sqlalchemy.orm import Session
 
 from api.methods import operation
 from api.methods.call import Call, Struct
-from api.methods.disk import make_record
+from api.methods.disk import DiskFromSpec, make_record
 from api.methods.faults import Cause, Object, refuse
 from api.methods.lookup import open_datacenter, own, source_disk
 from api.methods.parameters import Id
 from api.methods.table import method
-from api.methods.vm.parameters import BootParameters, DiskOfVM, VMCreateFromDescription, VMDescription
+from api.methods.vm.parameters import BootParameters, VMCreateFromDescription, VMDescription
 from api.operations.addresses import give
 from api.operations.jobs import Planned
 from api.store.models import Datacenter, Disk, Iface, SshKey, Vm
@@ -47,7 +47,7 @@ def create(call: Call, vm_spec: VMDescription) -> list[Struct]:
 
 @method("hosting.vm.create_from", "array")
 def create_from(
-    call: Call, vm_spec: VMCreateFromDescription, disk_spec: DiskOfVM, src_disk_id: Id
+    call: Call, vm_spec: VMCreateFromDescription, disk_spec: DiskFromSpec, src_disk_id: Id
 ) -> list[Struct]:
     """Create a disk from another one, or from an image's, and a virtual machine on it.
 

@@ -124,18 +124,6 @@ class VMDiskAttachOptions(Parameters):
     position: Int | None = None
 
 
-class DiskOfVM(Parameters):
-    """The disk of ``hosting.vm.create_from``. Sizes are in MiB."""
-
-    datacenter_id: Id | None = None
-    name: Text | None = None
-    size: Int | None = None
-    type: Text = "data"
-    kernel: Text | None = None
-    cmdline: Text | dict[str, str | bool] | None = None
-    snapshot_profile: Int | None = None
-
-
 class VMCountOptions(Parameters):
     """Filters of ``hosting.vm.count``."""
 
