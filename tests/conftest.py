@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.client import Client, Struct, address
-from tests.service.guest import Guest, Identity, make_identity
+from tests.service.guest import BOOT, Guest, Identity, make_identity
 from tests.service.host import Host
 from tests.service.process import Service
 
@@ -81,7 +81,7 @@ def new_service(tmp_path: Path, host: Host) -> Iterator[NewService]:
 def reach(identity: Identity) -> Reach:
     """The guest of a VM by what hosting.vm.info says of it, once it lets us in."""
 
-    def reached(vm: Struct, user: str = "root", version: int = 4) -> Guest:
-        return Guest(address(vm, version), identity, user).ready()
+    def reached(vm: Struct, user: str = "root", version: int = 4, seconds: float = BOOT) -> Guest:
+        return Guest(address(vm, version), identity, user).ready(seconds)
 
     return reached

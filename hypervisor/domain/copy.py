@@ -6,9 +6,7 @@ comes when the machine dies, so the domain's XML is looked at too.
 """
 
 import contextlib
-import logging
 import queue
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +16,11 @@ import libvirt
 from lxml import etree
 from lxml.builder import E
 
+from hypervisor.domain import jobs
+from hypervisor.domain.freeze import frozen
 from hypervisor.domain.power import lookup
 from hypervisor.errors import HypervisorError
-from hypervisor.libvirt_errors import Unavailable, explained
-
-log = logging.getLogger(__name__)
+from hypervisor.libvirt_errors import explained
 
 _FLAGS = (
     libvirt.VIR_DOMAIN_BLOCK_COPY_REUSE_EXT
@@ -33,8 +31,6 @@ _FLAGS = (
 # all in seconds
 _LOOK = 1.0  # how often the job is looked at
 _END = 60.0  # how long the end of a job may take
-_RETURN = 30.0  # how long a libvirt that went away is waited for, to end the job
-_AGENT = 5  # how long the guest's agent may take to freeze
 
 Reports = queue.SimpleQueue[int]
 
@@ -54,67 +50,19 @@ def copy_disk(
     """
     domain = lookup(connection, uuid)
     with explained(f"copy of {source.name}"):
-        uri, target = connection.getURI(), target_of(domain, source)
-        _clear(connection, domain, target, copy, patience)
+        uri, target = connection.getURI(), jobs.target_of(domain, source)
+        jobs.clear(connection, domain, target, copy, patience)
         with _reported(connection, domain, target) as reports:
             try:
                 destination = E.disk(E.source(file=str(copy)), E.driver(type="qcow2"), type="file")
                 domain.blockCopy(target, etree.tostring(destination, encoding="unicode"), None, _FLAGS)
                 _wait_until_complete(domain, target, reports, patience)
-                with _frozen(domain):
+                with frozen(domain):
                     domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC)
                     _wait_until_ended(domain, target, reports)
             except BaseException:
-                _clean(connection, uri, uuid, target, copy)
+                jobs.clean(connection, uri, uuid, target, copy)
                 raise
-
-
-def target_of(domain: libvirt.virDomain, path: Path) -> str:
-    """The device name of the domain's disk at `path`; raises `HypervisorError`."""
-    for disk in _tree(domain).iterfind("devices/disk"):
-        source, target = disk.find("source"), disk.find("target")
-        if source is not None and target is not None and source.get("file") == str(path):
-            return target.get("dev", "")
-    raise HypervisorError(f"domain {domain.name()} does not use {path}")
-
-
-def _tree(domain: libvirt.virDomain) -> etree._Element:
-    return etree.fromstring(domain.XMLDesc().encode())
-
-
-def _mirror(domain: libvirt.virDomain, target: str) -> etree._Element | None:
-    """The job of the disk, as the live XML has it."""
-    for disk in _tree(domain).iterfind("devices/disk[mirror]"):
-        if disk.find(f"target[@dev='{target}']") is not None:
-            return disk.find("mirror")
-    return None
-
-
-def _clear(
-    connection: libvirt.virConnect, domain: libvirt.virDomain, target: str, copy: Path, patience: float
-) -> None:
-    deadline = time.monotonic() + patience
-    while (mirror := _mirror(domain, target)) is not None:
-        file = Path(mirror.get("file", ""))
-        if file in (copy, Path()) or (file.parent == copy.parent and not _is_volume(connection, file)):
-            _abandon(domain, target, file)
-        elif time.monotonic() > deadline:
-            raise HypervisorError(
-                f"domain {domain.name()} is still copying {target} to {file}: "
-                f"wait for it, or end it with virsh blockjob {domain.name()} {target} --abort"
-            )
-        else:
-            time.sleep(_LOOK)
-
-
-def _is_volume(connection: libvirt.virConnect, file: Path) -> bool:
-    try:
-        connection.storageVolLookupByPath(str(file))
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
-            raise
-        return False
-    return True
 
 
 @contextlib.contextmanager
@@ -144,7 +92,7 @@ def _wait_until_complete(domain: libvirt.virDomain, target: str, reports: Report
     copied, deadline = -1, time.monotonic() + patience
     while True:
         status = _next(reports)
-        mirror = _mirror(domain, target)
+        mirror = jobs.mirror_of(domain, target)
         if status not in (None, libvirt.VIR_DOMAIN_BLOCK_JOB_READY) or mirror is None:
             raise _failure(domain, status)
         if mirror.get("ready") == "yes":
@@ -166,7 +114,7 @@ def _wait_until_ended(domain: libvirt.virDomain, target: str, reports: Reports) 
             return
         # without a report nobody knows whether the copy is whole
         if status == libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED or (
-            status is None and _mirror(domain, target) is None
+            status is None and jobs.mirror_of(domain, target) is None
         ):
             raise _failure(domain, status)
         if time.monotonic() > deadline:
@@ -179,67 +127,3 @@ def _failure(domain: libvirt.virDomain, status: int | None) -> HypervisorError:
     if status == libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED:
         return HypervisorError(f"somebody else ended the copy in domain {domain.name()}: repeat it")
     return HypervisorError(f"QEMU ended the copy in domain {domain.name()}: is there space in the pool?")
-
-
-def _abandon(domain: libvirt.virDomain, target: str, copy: Path) -> None:
-    """End the disk's job if it writes to `copy`, and wait for its end."""
-    deadline = time.monotonic() + _END
-    # a job that is about to end names no file any more
-    while (mirror := _mirror(domain, target)) is not None and mirror.get("file", "") in ("", str(copy)):
-        # it may be about to end by itself, or the machine may have
-        with contextlib.suppress(libvirt.libvirtError):
-            domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC)
-        if time.monotonic() > deadline:
-            raise HypervisorError(f"the job on {target} of domain {domain.name()} does not end")
-        time.sleep(0.05)
-
-
-def _clean(connection: libvirt.virConnect, uri: str, uuid: str, target: str, copy: Path) -> None:
-    """Leave the domain without our job, through a new connection when the old one broke."""
-    try:
-        with explained("end of the copy"):
-            _abandon(lookup(connection, uuid), target, copy)
-    except Unavailable:
-        # a thread, because nothing limits the time that opening takes
-        anew = threading.Thread(target=_clean_anew, args=(uri, uuid, target, copy), daemon=True)
-        anew.start()
-        anew.join(_RETURN)
-    except HypervisorError as error:
-        log.warning("domain %s: %s", uuid, error)
-
-
-def _clean_anew(uri: str, uuid: str, target: str, copy: Path) -> None:
-    deadline = time.monotonic() + _RETURN
-    while True:
-        try:
-            with explained("end of the copy"):
-                _abandon(lookup(libvirt.open(uri), uuid), target, copy)
-        except HypervisorError as error:
-            if not isinstance(error, Unavailable) or time.monotonic() > deadline:
-                log.warning("domain %s: %s; the next copy of its disk ends the job", uuid, error)
-                return
-            time.sleep(0.1)
-        else:
-            return
-
-
-@contextlib.contextmanager
-def _frozen(domain: libvirt.virDomain) -> Iterator[None]:
-    """The guest's file systems at rest, when its agent answers."""
-    channels = _tree(domain).iterfind("devices/channel/target[@name='org.qemu.guest_agent.0']")
-    if not any(channel.get("state") == "connected" for channel in channels):
-        yield
-        return
-    try:
-        domain.agentSetResponseTimeout(_AGENT, 0)
-        domain.fsFreeze()
-    except libvirt.libvirtError as error:
-        log.info("domain %s is copied without a freeze: %s", domain.name(), error)
-    try:
-        yield
-    finally:
-        # also after a freeze that came too late to be waited for
-        with contextlib.suppress(libvirt.libvirtError):
-            domain.fsThaw()
-        with contextlib.suppress(libvirt.libvirtError):
-            domain.agentSetResponseTimeout(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK, 0)

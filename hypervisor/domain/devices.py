@@ -4,7 +4,8 @@ from pathlib import Path
 
 import libvirt
 
-from hypervisor.domain.copy import copy_disk, target_of
+from hypervisor.domain.copy import copy_disk
+from hypervisor.domain.jobs import target_of
 from hypervisor.domain.power import lookup
 from hypervisor.libvirt_errors import explained
 

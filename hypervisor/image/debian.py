@@ -27,10 +27,10 @@ _LEFT_OUT = (
 LAYOUT = disk.Layout(
     boot_mib=64,
     root_mib=1983,
-    label="root",
+    label="debian-root",
     ext4_options=("-O", "^metadata_csum", "-m", "1"),
-    append="root=LABEL=root ro console=tty0 console=ttyS0,115200 quiet mitigations=off cryptomgr.notests"
-    " audit=0 net.ifnames=0",
+    append="root=LABEL=debian-root ro console=tty0 console=ttyS0,115200 quiet mitigations=off"
+    " cryptomgr.notests audit=0 net.ifnames=0",
 )
 
 

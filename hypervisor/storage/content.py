@@ -13,9 +13,11 @@ import libvirt
 from lxml import etree
 
 from hypervisor.errors import HypervisorError
+from hypervisor.libvirt_errors import LibvirtError
 
 # the most that one message of libvirt's protocol takes (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX)
 _CHUNK = 262120
+_BLOCK = 2**16
 _QCOW2 = b"QFI\xfb"
 
 
@@ -40,7 +42,7 @@ def opened(content: Path | bytes) -> Iterator[BinaryIO]:
 
 def write(connection: libvirt.virConnect, volume: libvirt.virStorageVol, content: Path | bytes) -> bool:
     """Write bytes into the file of a new raw volume of that size; False when it is out of reach, or `content`
-    is a file.
+    is a file. Raises `LibvirtError` when there is no space for it.
 
     After a stream libvirt reads the whole pool anew, which makes the next call wait 0.1 ms for each volume in
     it; a service on libvirt's host that may write the file itself spares everybody that.
@@ -54,10 +56,13 @@ def write(connection: libvirt.virConnect, volume: libvirt.virStorageVol, content
     with os.fdopen(file, "wb", buffering=0) as target:
         if not _is_file_of(os.fstat(file), volume) or os.fstat(file).st_size != len(content):
             return False
-        # a full disk falls through to the stream, whose error says so
-        with contextlib.suppress(OSError):
-            return target.write(content) == len(content)
-    return False
+        rest = memoryview(content)
+        try:
+            while rest:
+                rest = rest[target.write(rest) :]
+        except OSError as error:
+            raise LibvirtError(f"upload of volume {volume.name()}: {error.strerror}") from error
+    return True
 
 
 def _is_file_of(found: os.stat_result, volume: libvirt.virStorageVol) -> bool:
@@ -88,6 +93,33 @@ def send(
             with contextlib.suppress(libvirt.libvirtError):
                 stream.abort()
             raise
+        _check_end(connection, volume, file, size)
+
+
+def _check_end(
+    connection: libvirt.virConnect, volume: libvirt.virStorageVol, file: BinaryIO, size: int
+) -> None:
+    """See that the end of the content was stored: libvirt (9.0) does not tell when its last writes fail."""
+    for start in range((size - 1) // _BLOCK * _BLOCK, -1, -_BLOCK):
+        file.seek(start)
+        wanted = file.read(min(_BLOCK, size - start))
+        if wanted.strip(b"\0"):
+            break
+    else:
+        return
+    stored = b""
+    stream = connection.newStream()
+    try:
+        volume.download(stream, start, len(wanted))
+        while chunk := stream.recv(_BLOCK):
+            stored += chunk
+        stream.finish()
+    except BaseException:
+        with contextlib.suppress(libvirt.libvirtError):
+            stream.abort()
+        raise
+    if stored != wanted:
+        raise LibvirtError(f"upload of volume {volume.name()}: its end was not stored. No space left?")
 
 
 def _extents(file: BinaryIO, size: int) -> Iterator[tuple[int, int, bool]]:

@@ -96,15 +96,18 @@ def create_overlay(connection: libvirt.virConnect, pool: str, name: str, size: i
     """A volume of `size` MiB that begins as `base`, a volume that nobody writes to, and keeps only what is
     changed.
 
-    Raises `HypervisorError` when `base` is larger than `size`: its end would be missing.
+    Raises `HypervisorError` when `base` is larger than `size`: its end would be missing; or damaged.
     """
     with explained(f"base {base} of volume {name}"):
         described = etree.fromstring(connection.storageVolLookupByPath(str(base)).XMLDesc().encode())
+    element = described.find("target/format")
+    form = "qcow2" if element is None else element.get("type", "qcow2")
+    if base.suffix == ".qcow2" and form != "qcow2":
+        raise HypervisorError(f"{base} is damaged: it is no qcow2 image any more; store it anew")
     least = -(-int(described.findtext("capacity") or 0) // _MIB)
     if size < least:
         raise HypervisorError(f"{name}: {size} MiB are too small for its base, which needs {least} MiB")
-    form = described.find("target/format")
-    xml = _render(name, size * _MIB, base=(base, "qcow2" if form is None else form.get("type", "qcow2")))
+    xml = _render(name, size * _MIB, base=(base, form))
     return _path(_create(connection, pool, xml, name), name)
 
 

@@ -212,15 +212,15 @@ def test_stop_while_libvirtd_hangs(
     monkeypatch.setattr("hypervisor.connection._STOP_PATIENCE", 0.5)
     own_lab.start()
     own_lab.signal(signal.SIGSTOP)
+    before = set(threading.enumerate())
     connection, _ = connect(own_lab.uri)
+    (keeper,) = (one for one in set(threading.enumerate()) - before if one.name == "libvirt-connection")
     begun = time.monotonic()
     connection.stop()
     assert time.monotonic() - begun < 2
     own_lab.signal(signal.SIGCONT)
-    for thread in threading.enumerate():
-        if thread.name == "libvirt-connection":  # what was in the middle of opening lets go of it
-            thread.join(10)
-            assert not thread.is_alive()
+    keeper.join(10)  # what was in the middle of opening lets go of it
+    assert not keeper.is_alive()
     with pytest.raises(Unavailable):
         connection.handle()
 

@@ -16,7 +16,7 @@ import pytest
 
 from hypervisor.connection import Connection
 from hypervisor.domain import copy as copying
-from hypervisor.domain import devices, power
+from hypervisor.domain import devices, jobs, power
 from hypervisor.domain.spec import DiskSpec, DomainSpec
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import LibvirtError, NoDomain, Unavailable
@@ -67,7 +67,7 @@ def running(connection: libvirt.virConnect, new_spec: NewSpec, source: Path, tmp
     return spec
 
 
-def jobs(connection: libvirt.virConnect, uuid: str) -> int:
+def job_count(connection: libvirt.virConnect, uuid: str) -> int:
     return str(power.lookup(connection, uuid).XMLDesc()).count("<mirror")
 
 
@@ -94,7 +94,7 @@ def test_a_copy_is_whole_and_independent(
 ) -> None:
     for _ in range(2):
         devices.copy_disk(connection, running.uuid, source, target)
-        assert jobs(connection, running.uuid) == 0
+        assert job_count(connection, running.uuid) == 0
         qemu_io(target, "read -P 7 0 20M", "read -P 8 20M 20M", "read -P 0 40M 60M")
     described = json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", target]))
     assert "backing-filename" not in described
@@ -139,7 +139,7 @@ def test_a_foreign_job_is_left_alone(
     start_job(connection, running.uuid, image(elsewhere / "other.qcow2"))
     with pytest.raises(HypervisorError, match=r"virsh blockjob test-\S+ vdb --abort"):
         devices.copy_disk(connection, running.uuid, source, target, patience=0)
-    assert jobs(connection, running.uuid) == 1
+    assert job_count(connection, running.uuid) == 1
     domain = power.lookup(connection, running.uuid)
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(devices.copy_disk, connection, running.uuid, source, target)
@@ -186,7 +186,7 @@ def test_somebody_ends_the_job(
     midway(lambda: power.lookup(connection, running.uuid).blockJobAbort("vdb"))
     with pytest.raises(HypervisorError, match="somebody else ended the copy"):
         devices.copy_disk(connection, running.uuid, source, target)
-    assert jobs(connection, running.uuid) == 0
+    assert job_count(connection, running.uuid) == 0
 
 
 def test_no_space(connection: libvirt.virConnect, running: DomainSpec, source: Path, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_no_space(connection: libvirt.virConnect, running: DomainSpec, source: P
         target = image(folder / "target.qcow2")
         with pytest.raises(HypervisorError, match="is there space in the pool"):
             devices.copy_disk(connection, running.uuid, source, target)
-        assert jobs(connection, running.uuid) == 0
+        assert job_count(connection, running.uuid) == 0
         assert power.state(connection, running.uuid) is power.State.RUNNING
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
@@ -210,20 +210,20 @@ def test_nothing_moves(
     target: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    mirror = copying._mirror
+    mirror_of = jobs.mirror_of
     # a job that never gets ready
     monkeypatch.setattr(copying, "_next", lambda _: time.sleep(0.05))
 
     def unready(domain: libvirt.virDomain, name: str) -> Any:
-        found = mirror(domain, name)
+        found = mirror_of(domain, name)
         if found is not None:
             found.attrib.pop("ready", None)
         return found
 
-    monkeypatch.setattr(copying, "_mirror", unready)
+    monkeypatch.setattr(jobs, "mirror_of", unready)
     with pytest.raises(HypervisorError, match="did not move for 0 seconds"):
         devices.copy_disk(connection, running.uuid, source, target, patience=0.5)
-    assert jobs(connection, running.uuid) == 0
+    assert job_count(connection, running.uuid) == 0
 
 
 def test_reports_that_are_lost(
@@ -237,7 +237,7 @@ def test_reports_that_are_lost(
     monkeypatch.setattr(copying, "_next", lambda _: time.sleep(0.1))
     with pytest.raises(HypervisorError, match="QEMU ended the copy"):
         devices.copy_disk(connection, running.uuid, source, target)
-    assert jobs(connection, running.uuid) == 0
+    assert job_count(connection, running.uuid) == 0
 
 
 def test_the_connection_breaks(
@@ -255,7 +255,7 @@ def test_the_connection_breaks(
         midway(relay.cut)
         with pytest.raises(Unavailable, match="connection to libvirt broke"):
             devices.copy_disk(lasting.handle(wait=10), running.uuid, source, target)
-        assert jobs(connection, running.uuid) == 0
+        assert job_count(connection, running.uuid) == 0
         devices.copy_disk(lasting.handle(wait=10), running.uuid, source, target)
     finally:
         lasting.stop()
@@ -277,7 +277,7 @@ def test_libvirtd_is_killed(
         midway(lambda: lab.signal(signal.SIGKILL))
         with pytest.raises(Unavailable):
             devices.copy_disk(lasting.handle(), uuid, source, target)
-        assert jobs(lasting.handle(wait=10), uuid) == 0
+        assert job_count(lasting.handle(wait=10), uuid) == 0
         devices.copy_disk(lasting.handle(wait=10), uuid, source, target)
         qemu_io(target, "read -P 7 0 20M")
     finally:
@@ -296,7 +296,7 @@ def test_what_cannot_be_copied(
         devices.copy_disk(connection, "00000000-0000-4000-8000-000000000000", source, target)
     with pytest.raises(LibvirtError, match=f"copy of {source.name}.*nowhere"):
         devices.copy_disk(connection, running.uuid, source, Path("/nowhere"))
-    assert jobs(connection, running.uuid) == 0
+    assert job_count(connection, running.uuid) == 0
 
 
 def test_resize(connection: libvirt.virConnect, running: DomainSpec, source: Path) -> None:

@@ -27,7 +27,7 @@ class _Transport(xmlrpc.client.Transport):
 
 
 class Client:
-    """Calls the API at `url` with `key`. Several threads each want one of their own: see `another`."""
+    """Calls the API at `url` with `key`. Several threads each want one of their own."""
 
     def __init__(self, url: str, key: str, seconds: float = 30) -> None:
         self.url = url
@@ -35,10 +35,6 @@ class Client:
         self._proxy = xmlrpc.client.ServerProxy(
             url, transport=_Transport(seconds), allow_none=True, use_builtin_types=True
         )
-
-    def another(self) -> "Client":
-        """A client with a connection of its own."""
-        return Client(self.url, self.key)
 
     def close(self) -> None:
         """Close the connection."""

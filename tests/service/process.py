@@ -154,6 +154,14 @@ class Service:
         self._process = None
         return status
 
+    def worker(self) -> int:
+        """The process that answers."""
+        assert self._process is not None, "it does not run"
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        assert len(children) == 1, f"the service has the processes {children}"
+        return int(children[0])
+
     def client(self, key: str | None = None) -> Client:
         """A client of the first account, or with another `key`."""
         client = Client(self.url, key or (self.state / "apikey").read_text().strip())
@@ -172,9 +180,22 @@ class Service:
         """libvirt's handle of the VM."""
         return self.host.connection.lookupByName(f"vm-{vm_id}")
 
+    def qemu(self, vm_id: int) -> int:
+        """The process that the VM runs in."""
+        return int(Path(f"/run/libvirt/qemu/vm-{vm_id}.pid").read_text())
+
     def console(self, vm_id: int) -> Console:
         """The log of the VM's serial console."""
         return Console(self.state / "console" / f"{self.domain(vm_id).UUIDString()}.log")
+
+    def discard(self, client: Client, *vm_ids: int) -> None:
+        """Cut the VMs off, as fast as that can be done, and delete them."""
+        for one in vm_ids:
+            if self.domain(one).isActive():
+                self.domain(one).destroy()
+        for one in vm_ids:
+            client.in_state(one, "halted")
+        client.done([client.call("hosting.vm.delete", one) for one in vm_ids])
 
     def inventory(self) -> Inventory:
         """What there is of it, and of libvirt's domains and networks."""

@@ -37,7 +37,11 @@ class Made:
 
 @pytest.fixture(scope="module")
 def made(
-    client: Client, identity: Identity, reach: Reach, tmp_path_factory: pytest.TempPathFactory
+    service: Service,
+    client: Client,
+    identity: Identity,
+    reach: Reach,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Made]:
     folder = tmp_path_factory.mktemp("keys")
     stored, second = make_identity(folder, "stored"), make_identity(folder, "second")
@@ -64,7 +68,7 @@ def made(
     done = client.done(operations)
     vm = client.vm(operations[-1]["vm_id"])
     yield Made(spec, operations, done, vm, reach(vm), [identity, second, stored])
-    client.remove(vm["id"])
+    service.discard(client, vm["id"])
     client.call("hosting.ssh.delete", key["id"])
 
 
@@ -190,12 +194,14 @@ def test_both_addresses_are_those_of_the_api_and_answer(made: Made, reach: Reach
     assert reach(made.vm, version=6).run("hostname") == "first.example.net"
 
 
-def test_an_interface_with_ipv6_alone(client: Client, identity: Identity, reach: Reach) -> None:
+def test_an_interface_with_ipv6_alone(
+    service: Service, client: Client, identity: Identity, reach: Reach
+) -> None:
     vm = client.made({"ssh_key": identity.public, "ip_version": 6})
     assert [ip["version"] for ip in vm["ifaces"][0]["ips"]] == [6]
     assert vm["hostname"].startswith("vm")
     assert reach(vm, version=6).run("hostname") == vm["hostname"]
-    client.remove(vm["id"])
+    service.discard(client, vm["id"])
 
 
 def test_create_on_a_disk_and_an_interface_that_exist(
@@ -221,7 +227,7 @@ def test_create_on_a_disk_and_an_interface_that_exist(
     assert (vm["disks_id"], vm["ifaces_id"]) == ([disk_op["disk_id"]], [iface_op["iface_id"]])
     assert [ip["ip"] for ip in vm["ifaces"][0]["ips"]] == [ip["ip"] for ip in addresses]
     assert reach(vm).run("hostname") == "both"
-    client.remove(vm["id"])
+    service.discard(client, vm["id"])
     service.settled(before)
 
 
@@ -245,7 +251,7 @@ def test_create_makes_the_interface_that_was_not_named(
     vm = client.vm(operations[-1]["vm_id"])
     assert vm["ifaces_id"] == [operations[0]["iface_id"]]
     assert reach(vm).run("id -un") == "root"
-    client.remove(vm["id"])
+    service.discard(client, vm["id"])
     service.settled(before)
 
 
@@ -281,8 +287,6 @@ def test_create_from_ones_own_disk(
         assert copy.run("dmesg | grep -ci 'ext4-fs error' || true") == "0"
     assert reach(client.vm(cold[-1]["vm_id"])).run("cat /root/unsynced") == "late"
 
-    for operations in (live, cold, past):
-        client.remove(operations[-1]["vm_id"])
-    client.remove(original["id"])
+    service.discard(client, original["id"], *(one[-1]["vm_id"] for one in (live, cold, past)))
     client.done(client.call("hosting.disk.delete", snapshot["disk_id"]))
     service.settled(before)

@@ -1,0 +1,120 @@
+"""Work on one object is done in the order of its acceptance; work on others does not wait for it."""
+
+import time
+
+import pytest
+
+from tests.conftest import NewService
+from tests.service.client import Client
+from tests.service.host import suspended_libvirtd
+from tests.service.process import Service
+
+pytestmark = pytest.mark.guest
+
+
+def test_calls_without_waiting_work_in_order(service: Service, client: Client) -> None:
+    before = service.inventory()
+    created = client.create_from({"memory": 64})
+    vm_id = created[-1]["vm_id"]
+    # it may be spoken of before it exists
+    stop = client.call("hosting.vm.stop", vm_id)
+    delete = client.call("hosting.vm.delete", vm_id)
+    client.done([*created, stop, delete], 90)
+    starts = [client.operation(one["id"])["date_start"] for one in (created[-1], stop, delete)]
+    assert starts == sorted(starts)
+    service.settled(before)
+
+
+def test_contradictory_calls(service: Service, client: Client) -> None:
+    before = service.inventory()
+    vm = client.made({"memory": 64})
+    stop = client.call("hosting.vm.stop", vm["id"])
+    # a stop of what is being stopped, a start of what is about to be deleted
+    assert client.refusal("hosting.vm.stop", vm["id"]).faultCode == 530260
+    assert client.refusal("hosting.vm.reboot", vm["id"]).faultCode == 530260
+    start = client.call("hosting.vm.start", vm["id"])
+    assert client.refusal("hosting.vm.delete", vm["id"]).faultCode == 530268
+    again = client.call("hosting.vm.stop", vm["id"])
+    delete = client.call("hosting.vm.delete", vm["id"])
+    assert client.refusal("hosting.vm.start", vm["id"]).faultCode in (530242, 530260)
+    client.done([stop, start, again, delete], 120)
+    service.settled(before)
+
+
+def test_a_waiting_operation_is_cancelled(service: Service, client: Client) -> None:
+    before = service.inventory()
+    vm = client.made({"memory": 64})
+    stop = client.call("hosting.vm.stop", vm["id"])
+    delete = client.call("hosting.vm.delete", vm["id"])
+    assert client.call("operation.cancel", delete["id"]) == 1
+    assert client.operation(delete["id"])["step"] == "CANCEL"
+    assert client.refusal("operation.cancel", delete["id"]).faultCode == 510290
+    client.done(stop)
+    assert client.refusal("operation.cancel", stop["id"]).faultCode == 510290
+    assert client.vm(vm["id"])["state"] == "halted"
+    client.done(client.call("hosting.vm.delete", vm["id"]))
+    service.settled(before)
+
+
+def test_a_cancelled_creation_leaves_nothing(service: Service, client: Client) -> None:
+    here = client.image()["datacenter_id"]
+    disk = client.call("hosting.disk.create", {"datacenter_id": here, "size": 1024})
+    client.done(disk)
+    before = service.inventory()
+    with suspended_libvirtd():
+        # holds the disk, so that the creation waits
+        grow = client.call("hosting.disk.update", disk["disk_id"], {"size": 2048})
+        operations = client.call(
+            "hosting.vm.create", {"datacenter_id": here, "sys_disk_id": disk["disk_id"], "memory": 64}
+        )
+        client.reached(grow, ["RUN"])
+        # one of them takes all of them back
+        assert client.call("operation.cancel", operations[0]["id"]) == 1
+        assert {client.operation(one["id"])["step"] for one in operations} == {"CANCEL"}
+        assert client.refusal("hosting.vm.info", operations[-1]["vm_id"]).faultCode == 530242
+        assert client.refusal("operation.cancel", grow["id"]).faultCode == 510290
+    client.done(grow)
+    service.settled(before)
+    assert client.call("hosting.disk.info", disk["disk_id"])["vms_id"] == []
+    client.done(client.call("hosting.disk.delete", disk["disk_id"]))
+
+
+def test_stops_that_wait_do_not_hold_others_up(new_service: NewService) -> None:
+    service: Service = new_service(
+        HYPERVISOR_PATIENCE__STOP="600",
+        HYPERVISOR_PATIENCE__STOP_AGAIN="300",
+        HYPERVISOR_PATIENCE__REBOOT="600",
+    )
+    client = service.start().client()
+    before = service.inventory()
+    # 64 MiB of a VM that has no system: nobody hears the message
+    here = client.image()["datacenter_id"]
+    count = 24
+    disks = [client.call("hosting.disk.create", {"datacenter_id": here, "size": 1024}) for _ in range(count)]
+    created = [
+        client.call("hosting.vm.create", {"datacenter_id": here, "sys_disk_id": one["disk_id"], "memory": 64})
+        for one in disks
+    ]
+    client.done([one for operations in created for one in operations], 120)
+    vms = [operations[-1]["vm_id"] for operations in created]
+    waiting = [
+        client.call("hosting.vm.stop" if number % 2 else "hosting.vm.reboot", vm_id)
+        for number, vm_id in enumerate(vms)
+    ]
+    for one in waiting:
+        client.reached(one, ["RUN"])
+    begun = time.monotonic()
+    client.done(client.create_from({"memory": 64}), 30)
+    took = time.monotonic() - begun
+    assert {client.operation(one["id"])["step"] for one in waiting} == {"RUN"}
+    assert took < 10, f"a creation took {took:.1f} s beside {count} waiting operations"
+    # and a restart with all of them under way does not lose one
+    service.terminate()
+    service.start()
+    for vm_id in vms:
+        service.domain(vm_id).destroy()
+    ended = client.finished(waiting, 60)
+    assert [one["step"] for one in ended if one["type"] == "vm_stop"] == ["DONE"] * (count // 2)
+    every = client.call("hosting.vm.list", {"items_per_page": 100})
+    service.discard(client, *(vm["id"] for vm in every))
+    service.settled(before, 30)
