@@ -117,7 +117,7 @@ class Service:
             file = self._settings.images / f"{name}.qcow2"
             if file.exists():
                 with contextlib.suppress(ImageExists):
-                    install(store, connection, file, labels)
+                    install(store, connection, file, labels, self._settings.images)
 
     def stop(self) -> None:
         """Close everything, in the reverse order."""

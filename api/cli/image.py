@@ -63,6 +63,8 @@ def built(settings: Settings, name: str, mirror: str | None = None) -> Path:
         new.unlink(missing_ok=True)
         new.symlink_to(kept.name)
         new.rename(link)
+        for older in set(settings.images.glob(f"{name}-*.qcow2")) - {kept}:
+            older.unlink()
     return kept
 
 
@@ -81,7 +83,7 @@ def import_(file: Path, labels: tuple[str, ...]) -> None:
     """Offer the disk image FILE (qcow2 or raw, such as a distribution's cloud image)."""
     settings = load()
     with libvirt(settings) as connection, progress_bar(labels[0]) as report:
-        offered = install(open_store(settings), connection, file, labels, report)
+        offered = install(open_store(settings), connection, file, labels, settings.images, report)
     click.echo(f"offered as image {', '.join(str(one) for one in offered)}")
 
 

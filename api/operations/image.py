@@ -10,7 +10,7 @@ from api.store.database import Store
 from api.store.models import Datacenter, Disk, Image
 from hypervisor.connection import Connection
 from hypervisor.errors import HypervisorError
-from hypervisor.image.probe import probe
+from hypervisor.image.convert import as_qcow2
 from hypervisor.image.progress import Progress, silent
 from hypervisor.storage import volume
 
@@ -22,9 +22,16 @@ class ImageExists(HypervisorError):
 
 
 def install(
-    store: Store, connection: Connection, file: Path, labels: Sequence[str], progress: Progress = silent
+    store: Store,
+    connection: Connection,
+    file: Path,
+    labels: Sequence[str],
+    folder: Path,
+    progress: Progress = silent,
 ) -> list[int]:
     """Offer the disk image `file` as `labels` in every datacenter; returns the ids of the images.
+
+    `folder` has room for a converted copy.
 
     Raises `ImageExists`, `hypervisor.image.errors.ImageError` for a file that is no self-contained image, and
     `HypervisorError` when it cannot be stored; nothing is left then.
@@ -34,15 +41,27 @@ def install(
         datacenters = session.scalars(select(Datacenter).order_by(Datacenter.id)).all()
     if taken is not None:
         raise ImageExists(f"there is an image with the label {taken!r}: choose another one")
-    facts = probe(file)
-    size = -(-facts.virtual_size // (_STEP * 2**20)) * _STEP
-    name = f"image-{secrets.token_hex(4)}.{facts.format}"
+    with as_qcow2(file, folder) as (image, size):
+        rounded = -(-size // (_STEP * 2**20)) * _STEP
+        return _store(store, connection, image, rounded, labels, datacenters, progress)
+
+
+def _store(
+    store: Store,
+    connection: Connection,
+    file: Path,
+    size: int,
+    labels: Sequence[str],
+    datacenters: Sequence[Datacenter],
+    progress: Progress,
+) -> list[int]:
+    name = f"image-{secrets.token_hex(4)}.qcow2"
     made: list[tuple[str, str]] = []
     try:
         for number, datacenter in enumerate(datacenters):
             progress(f"storing in {datacenter.dc_code}", number / len(datacenters))
             made.append((datacenter.pool, name))
-            volume.upload(connection.handle(wait=30), datacenter.pool, name, file, facts.format)
+            volume.upload(connection.handle(wait=30), datacenter.pool, name, file, "qcow2")
         progress("recording", 1.0)
         with store.writing() as session:
             images = []

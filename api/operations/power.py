@@ -70,11 +70,12 @@ async def rebooted(backend: Backend, uuid: str, begun: float) -> bool:
         # told again when the service was restarted meanwhile: a second reboot is better than a reset
         await asyncio.to_thread(_tell, backend, uuid, power.request_reboot)
         while (remaining := deadline - time.time()) > 0:
+            # looked at first: a guest that halted before the watch began causes no event any more
+            if await asyncio.to_thread(_state, backend, uuid) not in _ON:
+                return False
             event = await watch.next(remaining)
             if event is not None and event.kind is Kind.REBOOT:
                 return True
-            if await asyncio.to_thread(_state, backend, uuid) not in _ON:
-                return False
     return False
 
 

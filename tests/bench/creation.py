@@ -3,6 +3,7 @@
 import subprocess
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -24,7 +25,7 @@ def measure(client: Client, connection: Connection) -> dict[str, float]:
     handle = connection.handle(wait=10)
     base = next(name for name in pool.volumes(handle, _POOL) if name.startswith("image-"))
     image = client.call("hosting.image.list", {"label": "Tiny"})[0]
-    ways = {
+    ways: dict[str, Callable[[], float]] = {
         "service": lambda: _by_service(client, image),
         "libvirt": lambda: _by_libvirt(connection, base),
         "virt-install": lambda: _by_virt_install(connection, base),
