@@ -46,6 +46,7 @@ def serve(listen: str | None, where: str, setup: bool) -> None:
     if where == "lab" or (where == "auto" and not _answers(settings.libvirt_uri)):
         sys.exit(_serve_in_lab(settings))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     running = ExitStack()
 
     def start() -> "WSGIApplication":

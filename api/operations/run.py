@@ -67,6 +67,9 @@ class Run:
         try:
             yield
         except Exception as error:
+            if isinstance(error, Unavailable):
+                # libvirt was waited for already: nobody has to wait for the undoing too
+                await asyncio.to_thread(fail_job, self.backend.store, self.job_id, error)
             with self.backend.connection.events.watching("") as watch:
                 while True:
                     try:

@@ -28,13 +28,20 @@ that keeps a released address for as long as a lease lasts says who had it, and 
 old MAC as well: dnsmasq(8) gives up the lease of one MAC of an entry when another of them asks. libvirt's
 own list of leases is not asked, because it runs behind dnsmasq. A DHCPv6 lease cannot be taken away like
 this; it bars its address to another DUID for ten minutes at most after the guest is gone.
+
+A private network (`Mode.PRIVATE`) is a VLAN: its hosts reach each other and nothing else. Its subnet is
+theirs alone: the host has neither address nor route in it, so that two owners may choose the same one, or
+one that the host uses elsewhere. Its dnsmasq has a link-local address, the same on each, serves the subnet
+as a `shared-network`, and answers no DNS. A guest has no route to that server and renews its lease by
+broadcast, in the last eighth of it. libvirt keeps networks apart, and `firewall` keeps the host closed.
 """
 
 from hypervisor.network.addresses import allocate, eui64, normal_mac, random_mac
 from hypervisor.network.dhcp import assign, leases, release, reservations
 from hypervisor.network.networks import Outcome, ensure, remove
 from hypervisor.network.reservation import Lease, Reservation
-from hypervisor.network.spec import Mode, NetworkSpec, parse, render
+from hypervisor.network.spec import Mode, NetworkSpec
+from hypervisor.network.xml import parse, render
 
 __all__ = [
     "Lease",

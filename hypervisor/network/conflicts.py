@@ -9,7 +9,8 @@ from lxml import etree
 from hypervisor.libvirt_errors import explained
 from hypervisor.network import bridge
 from hypervisor.network.errors import BridgeInUse, InvalidSpec, NoBridge, SubnetInUse
-from hypervisor.network.spec import Mode, NetworkSpec, parse
+from hypervisor.network.spec import Mode, NetworkSpec
+from hypervisor.network.xml import parse
 
 
 def check(connection: libvirt.virConnect, spec: NetworkSpec) -> None:
@@ -76,4 +77,6 @@ def _check_subnet(spec: NetworkSpec, subnet: IPv4Network | IPv6Network, holder: 
 
 
 def _subnets(spec: NetworkSpec) -> list[IPv4Network | IPv6Network]:
+    if spec.mode is Mode.PRIVATE:
+        return []  # the host has no address and no route there
     return [gateway.network for gateway in (spec.ipv4, spec.ipv6) if gateway is not None]

@@ -45,3 +45,15 @@ class InvalidAddress(NetworkError):
 
 class SubnetExhausted(NetworkError):
     """Every address of the subnet is taken."""
+
+
+class NoShaping(NetworkError):
+    """The kernel cannot limit the bandwidth of the interface."""
+
+
+class NetworkInUse(NetworkError):
+    """Something is plugged into the network."""
+
+
+class NoFirewall(NetworkError):
+    """The host cannot be closed to the guests of a private network."""

@@ -9,7 +9,8 @@ from lxml.builder import E
 
 from hypervisor.libvirt_errors import explained
 from hypervisor.network.errors import ForeignNetwork, NoAddresses, NoNetwork
-from hypervisor.network.spec import NetworkSpec, parse, uuid_of
+from hypervisor.network.spec import NetworkSpec, uuid_of
+from hypervisor.network.xml import parse
 
 _locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
 

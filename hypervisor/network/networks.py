@@ -7,10 +7,11 @@ import libvirt
 from lxml import etree
 
 from hypervisor.libvirt_errors import explained
-from hypervisor.network import bridge, conflicts
-from hypervisor.network.errors import ForeignNetwork, InvalidSpec, NoBridge
+from hypervisor.network import bridge, conflicts, firewall
+from hypervisor.network.errors import ForeignNetwork, InvalidSpec, NetworkInUse, NoBridge
 from hypervisor.network.handles import check_ours, ensure_pool, find, network_lock
-from hypervisor.network.spec import NetworkSpec, parse, pool_of, render
+from hypervisor.network.spec import Mode, NetworkSpec, pool_of
+from hypervisor.network.xml import parse, render
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,9 @@ def ensure(connection: libvirt.virConnect, spec: NetworkSpec) -> Outcome:
     """Define the network, start it, and have it started with libvirt.
 
     One that runs as described is not touched. A changed one is restarted when no guest is on it; otherwise
-    the new description waits for the next start. Reservations stay as they are.
-    Raises `ForeignNetwork`, `BridgeInUse`, `NoBridge`, `SubnetInUse`, `LibvirtError`.
+    the new description waits for the next start. Reservations stay as they are. The host's firewall, which
+    closes it to private networks, forgets that when the host starts: so call this for each when you start.
+    Raises `ForeignNetwork`, `BridgeInUse`, `NoBridge`, `SubnetInUse`, `NoFirewall`, `LibvirtError`.
     """
     with network_lock(spec.name):
         network = find(connection, spec.name)
@@ -44,24 +46,32 @@ def ensure(connection: libvirt.virConnect, spec: NetworkSpec) -> Outcome:
                 _define(connection, spec)
         if spec.serves:
             ensure_pool(connection, spec)  # before the start: dnsmasq reads the folder then
+        if spec.mode is Mode.PRIVATE:
+            _close(connection, spec)  # before the start: no guest is there yet
         with explained(f"network {spec.name}"):
             if not network.autostart():
                 network.setAutostart(1)
         return _run(connection, network, spec)
 
 
-def remove(connection: libvirt.virConnect, name: str) -> None:
+def remove(connection: libvirt.virConnect, name: str, *, force: bool = False) -> None:
     """Stop and forget the network and all its reservations; does nothing when there is none.
 
-    Guests that are on it lose their network. Raises `ForeignNetwork`, `LibvirtError`.
+    With `force` also when guests are on it, who lose their network.
+    Raises `NetworkInUse`, `ForeignNetwork`, `NoFirewall`, `LibvirtError`.
     """
     with network_lock(name):
         network = find(connection, name)
         with explained(f"network {name}"):
             if network is not None:
                 check_ours(name, network.XMLDesc())
+                spec = _now(network)
                 if network.isActive():
+                    if not force and spec is not None and _guests(connection, spec):
+                        raise NetworkInUse(f"guests are on network {name}: detach them or stop them first")
                     network.destroy()
+                if spec is not None and spec.mode is Mode.PRIVATE and conflicts.is_local(connection):
+                    firewall.forget(spec.bridge)
             try:
                 pool = connection.storagePoolLookupByName(pool_of(name))
             except libvirt.libvirtError as error:
@@ -121,6 +131,13 @@ def _run(connection: libvirt.virConnect, network: libvirt.virNetwork, spec: Netw
         conflicts.check(connection, spec)
         network.create()
     return Outcome.RESTARTED if active else Outcome.STARTED
+
+
+def _close(connection: libvirt.virConnect, spec: NetworkSpec) -> None:
+    if conflicts.is_local(connection):
+        firewall.close(spec.bridge)
+    else:
+        log.warning("libvirt may be on another host, which guests of %s reach: close it there", spec.name)
 
 
 def _guests(connection: libvirt.virConnect, spec: NetworkSpec) -> bool:

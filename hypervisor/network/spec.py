@@ -1,34 +1,22 @@
-"""What a network is, and its XML in both directions."""
+"""What a network is."""
 
 import re
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import PurePosixPath
-
-from lxml import etree
-from lxml.builder import ElementMaker
 
 from hypervisor.network.errors import InvalidSpec
 
 _FAMILY = uuid.UUID("6f5a7c1e-3d0b-4c55-9d0e-5b1a1c7f2e64")
-_DNSMASQ = "http://libvirt.org/schemas/network/dnsmasq/1.0"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _BRIDGE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,14}")  # an interface name has at most 15 bytes (IFNAMSIZ)
 _FOLDER = re.compile(r"(/[A-Za-z0-9_.-]+)+")
 _LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123
 _DOMAIN = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
-# the gateway's address stands for a host that never asks: with one host and no range libvirt sets its DHCP
-# server to "static", which answers only those that have a reservation
-_NOBODY = "02:00:00:00:00:01"
-_LEASES = 65536  # most leases at once; dnsmasq's own limit of 1000 is too low for a /16
-_LIBVIRT_MODES = {"nat": "nat", "routed": "route", "isolated": None, "bridge": "bridge"}
 
 FOLDER = PurePosixPath("/var/lib/libvirt")
-
-_make = ElementMaker(nsmap={"dnsmasq": _DNSMASQ})
-_dnsmasq = ElementMaker(namespace=_DNSMASQ, nsmap={"dnsmasq": _DNSMASQ})
 
 
 class Mode(StrEnum):
@@ -37,6 +25,7 @@ class Mode(StrEnum):
     NAT = "nat"
     ROUTED = "routed"
     ISOLATED = "isolated"
+    PRIVATE = "private"  # a VLAN: isolated, and the host too answers nothing but DHCP; IPv4 only
     BRIDGE = "bridge"  # guests sit on an existing bridge of the host, whose own DHCP serves them
 
 
@@ -46,6 +35,9 @@ class NetworkSpec:
 
     With `slaac` the router advertisements also let guests form the address that follows from their MAC
     (`addresses.eui64`). `folder` holds the reservations' folder on the host of libvirt.
+    In mode `private` of `ipv4` only the subnet counts, and is kept as its first address: all others are the
+    guests', whatever other networks use them too; DHCP says that `router` (of a guest, if at all) is the
+    gateway, and names none otherwise.
     Raises `InvalidSpec` when the values do not fit together.
     """
 
@@ -57,6 +49,7 @@ class NetworkSpec:
     domain: str | None = None
     mtu: int | None = None
     slaac: bool = True
+    router: IPv4Address | None = None
     folder: PurePosixPath = FOLDER
 
     def __post_init__(self) -> None:
@@ -79,11 +72,33 @@ class NetworkSpec:
             if self.ipv4 or self.ipv6 or self.domain or self.mtu:
                 raise InvalidSpec("a network on an existing bridge has no addresses, domain or MTU")
             object.__setattr__(self, "folder", FOLDER)
-            return
+        elif self.mode is Mode.PRIVATE:
+            self._check_private()
+        else:
+            self._check_gateways()
+        if self.router is not None and self.mode is not Mode.PRIVATE:
+            raise InvalidSpec(
+                f"on network {self.name} the gateway is the host: only a private one has a router"
+            )
+
+    def _check_private(self) -> None:
+        if self.ipv4 is None or self.ipv6 or self.domain:
+            raise InvalidSpec(f"the private network {self.name} has an IPv4 subnet, no IPv6 and no domain")
+        subnet = self.ipv4.network
+        self._check_room(subnet)
+        object.__setattr__(self, "ipv4", IPv4Interface(subnet))
+        if self.router is not None and (self.router not in subnet or self.router in (subnet[0], subnet[-1])):
+            raise InvalidSpec(f"the router {self.router} is not the address of a host in {subnet}")
+
+    def _check_room(self, subnet: IPv4Network) -> None:
+        if subnet.prefixlen > 30:
+            raise InvalidSpec(f"{subnet} has no room for guests: use a /30 or larger")
+
+    def _check_gateways(self) -> None:
         if not (self.ipv4 or self.ipv6):
             raise InvalidSpec(f"network {self.name} needs an IPv4 or an IPv6 gateway")
-        if self.ipv4 and self.ipv4.network.prefixlen > 30:
-            raise InvalidSpec(f"{self.ipv4.network} has no room for guests: use a /30 or larger")
+        if self.ipv4:
+            self._check_room(self.ipv4.network)
         if self.ipv6 and self.ipv6.network.prefixlen != 64:
             raise InvalidSpec(f"{self.ipv6.network} is not a /64, as guests need it (RFC 4862)")
         for gateway in (self.ipv4, self.ipv6):
@@ -120,72 +135,3 @@ def uuid_of(name: str) -> str:
 def pool_of(name: str) -> str:
     """The name of the storage pool with the reservations of the network `name`."""
     return f"{name}-reservations"
-
-
-def render(spec: NetworkSpec) -> str:
-    """The XML of a network (libvirt.org/formatnetwork.html)."""
-    root = _make.network(_make.name(spec.name), _make.uuid(spec.uuid))
-    forward = _LIBVIRT_MODES[spec.mode]
-    if forward == "nat" and spec.ipv6:
-        root.append(_make.forward(_make.nat(ipv6="yes"), mode=forward))
-    elif forward:
-        root.append(_make.forward(mode=forward))
-    if spec.mode is Mode.BRIDGE:
-        root.append(_make.bridge(name=spec.bridge))
-        return etree.tostring(root, encoding="unicode")
-    root.append(_make.bridge(name=spec.bridge, stp="off", delay="0"))
-    if spec.mtu:
-        root.append(_make.mtu(size=str(spec.mtu)))
-    # a MAC of its own that stays: guests remember their gateway's
-    root.append(_make.mac(address=f"02:{uuid.UUID(spec.uuid).bytes[:5].hex(':')}"))
-    if spec.domain:
-        root.append(_make.domain(name=spec.domain, localOnly="yes"))
-    options = [f"dhcp-hostsfile={spec.reservations}", f"dhcp-lease-max={_LEASES}"]
-    if spec.ipv4:
-        root.append(_served(spec.ipv4, "ipv4", _make.host(mac=_NOBODY, ip=str(spec.ipv4.ip))))
-    if spec.ipv6:
-        # libvirt knows no `mac` here, but dnsmasq, to which `name` goes as it is, does
-        root.append(_served(spec.ipv6, "ipv6", _make.host(name=_NOBODY, ip=str(spec.ipv6.ip))))
-        if spec.slaac:
-            options.append(f"dhcp-range={spec.ipv6.network.network_address},slaac,64")
-    root.append(_dnsmasq.options(*(_dnsmasq.option(value=value) for value in options)))
-    return etree.tostring(root, encoding="unicode")
-
-
-def _served(gateway: IPv4Interface | IPv6Interface, family: str, nobody: etree._Element) -> etree._Element:
-    prefix = str(gateway.network.prefixlen)
-    element: etree._Element = _make.ip(
-        _make.dhcp(nobody), family=family, address=str(gateway.ip), prefix=prefix
-    )
-    return element
-
-
-def parse(xml: str) -> NetworkSpec:
-    """The network that `render` wrote, or libvirt's account of it. Raises `InvalidSpec` for any other."""
-    root = etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True))
-    forward, bridge = root.find("forward"), root.find("bridge")
-    mode = None if forward is None else forward.get("mode", "nat")
-    modes = [ours for ours, theirs in _LIBVIRT_MODES.items() if theirs == mode]
-    if not modes or bridge is None:
-        raise InvalidSpec(f"network {root.findtext('name')} is of a kind that is not made here")
-    gateways: dict[int, IPv4Interface | IPv6Interface] = {}
-    for element in root.iterfind("ip"):
-        mask = element.get("prefix") or element.get("netmask")
-        gateway = ip_interface(f"{element.get('address')}/{mask}")
-        gateways[gateway.version] = gateway
-    ipv4, ipv6 = gateways.get(4), gateways.get(6)
-    options = [option.get("value", "") for option in root.iterfind(f"{{{_DNSMASQ}}}options/*")]
-    key = "dhcp-hostsfile="
-    folders = [PurePosixPath(text.removeprefix(key)).parent for text in options if text.startswith(key)]
-    domain, mtu = root.find("domain"), root.find("mtu")
-    return NetworkSpec(
-        name=root.findtext("name") or "",
-        bridge=bridge.get("name") or "",
-        ipv4=ipv4 if isinstance(ipv4, IPv4Interface) else None,
-        ipv6=ipv6 if isinstance(ipv6, IPv6Interface) else None,
-        mode=Mode(modes[0]),
-        domain=None if domain is None else domain.get("name"),
-        mtu=None if mtu is None else int(mtu.get("size", "0")),
-        slaac=any(",slaac" in text for text in options) or ipv6 is None,
-        folder=folders[0] if folders else FOLDER,
-    )

@@ -33,7 +33,7 @@ def name(connection: libvirt.virConnect) -> Iterator[str]:
     """A name for a network that no other test uses; what bears it is removed."""
     name = f"test-net-{os.getpid()}-{next(_numbers)}"
     yield name
-    remove(connection, name)
+    remove(connection, name, force=True)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def network(connection: libvirt.virConnect) -> Iterator[NetworkSpec]:
     )
     ensure(connection, spec)
     yield spec
-    remove(connection, spec.name)
+    remove(connection, spec.name, force=True)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from pathlib import Path
 CLIENT = Path(__file__).with_name("dhcpv6_client.py")
 # say what was given instead of setting it up
 SCRIPT = """#!/bin/sh
-[ "$1" = bound ] && echo "$ip $mask ${hostname:--} ${router:--} ${lease}" > "$0.out"
+[ "$1" = bound ] && echo "$ip $mask ${hostname:--} ${router:--} ${lease}
+$dns" > "$0.out"
 exit 0
 """
 
@@ -19,17 +20,22 @@ class Guest:
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self._folder = folder
+        self.resolvers: list[str] = []
         _run("ip", "netns", "add", name)
 
     def plug(self, bridge: str, mac: str, interface: str = "eth0") -> None:
         """Join the bridge, ready at once: no duplicate address detection, no delay before solicitations."""
-        end = f"{self.name[2:]}{interface[-1]}"
-        _run("ip", "link", "add", f"v{end}", "type", "veth", "peer", "name", interface, "netns", self.name)
+        tap = self.tap(interface)
+        _run("ip", "link", "add", tap, "type", "veth", "peer", "name", interface, "netns", self.name)
         for setting in ("accept_dad=0", "dad_transmits=0", "router_solicitation_delay=0"):
             self.run("sysctl", "-qw", f"net.ipv6.conf.{interface}.{setting}")
         self.run("ip", "link", "set", interface, "address", mac)
-        _run("ip", "link", "set", f"v{end}", "master", bridge, "up")
+        _run("ip", "link", "set", tap, "master", bridge, "up")
         self.run("ip", "link", "set", interface, "up")
+
+    def tap(self, interface: str = "eth0") -> str:
+        """The end of the veth pair that is on the bridge, where a machine has its tap."""
+        return f"v{self.name[2:]}{interface[-1]}"
 
     def remove(self) -> None:
         """Let go of the namespace, and with it of the interfaces."""
@@ -40,7 +46,10 @@ class Guest:
         return _run("ip", "netns", "exec", self.name, *command)
 
     def dhcp(self, interface: str = "eth0", attempts: int = 2) -> list[str]:
-        """Address, prefix length, host name, router, lease in seconds by DHCPv4 (udhcpc); empty for none."""
+        """Address, prefix length, host name, router, lease in seconds by DHCPv4 (udhcpc); empty for none.
+
+        The DNS servers that were offered are then in `resolvers`.
+        """
         script = self._folder / f"{self.name}-udhcpc"
         script.write_text(SCRIPT)
         script.chmod(0o755)
@@ -52,7 +61,9 @@ class Guest:
             check=False,
             capture_output=True,
         )
-        return answer.read_text().split() if answer.exists() else []
+        given, resolvers = answer.read_text().splitlines() if answer.exists() else ("", "")
+        self.resolvers = resolvers.split()
+        return given.split()
 
     def dhcp6(self, duid: str, iaid: int = 1, interface: str = "eth0") -> list[str]:
         """The addresses that DHCPv6 gives to a client with that DUID (hexadecimal)."""

@@ -1,5 +1,6 @@
 """What a network is, and its XML."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import PurePosixPath
 from typing import Any
@@ -34,12 +35,27 @@ served = st.builds(
     domain=st.none() | hostnames,
     mtu=st.none() | st.integers(1280, 65535),
     slaac=st.booleans(),
-    folder=st.from_regex(r"(/[A-Za-z0-9_.-]{1,8}){1,3}", fullmatch=True).map(PurePosixPath),
+    folder=st.from_regex(r"(/[A-Za-z0-9_.-]{1,8}){1,3}", fullmatch=True)
+    .map(PurePosixPath)
+    .filter(lambda path: path.name),
+)
+private = st.builds(
+    NetworkSpec,
+    name=names,
+    bridge=bridges,
+    ipv4=ipv4.filter(lambda subnet: subnet.network.prefixlen <= 24),
+    mode=st.just(Mode.PRIVATE),
+    mtu=st.none() | st.integers(1280, 65535),
+).flatmap(
+    lambda spec: (
+        st.integers(1, 254).map(lambda last: replace(spec, router=spec.ipv4.ip + last))  # type: ignore[union-attr]
+        | st.just(spec)
+    )
 )
 uplinks = st.builds(NetworkSpec, name=names, bridge=bridges, mode=st.just(Mode.BRIDGE))
 
 
-@given(served | uplinks | st.builds(NetworkSpec, name=names, bridge=bridges, ipv6=ipv6))
+@given(served | private | uplinks | st.builds(NetworkSpec, name=names, bridge=bridges, ipv6=ipv6))
 def test_parse_undoes_render(spec: NetworkSpec) -> None:
     assert parse(render(spec)) == spec
 
@@ -60,6 +76,12 @@ def test_parse_undoes_render(spec: NetworkSpec) -> None:
         {"mtu": 500},
         {"domain": "a,b"},
         {"folder": PurePosixPath("/a,b")},
+        {"router": IPv4Address("10.0.0.9")},
+        {"mode": Mode.PRIVATE},
+        {"mode": Mode.PRIVATE, "ipv6": None, "domain": "dc.test"},
+        {"mode": Mode.PRIVATE, "ipv6": None, "ipv4": IPv4Interface("10.0.0.0/31")},
+        {"mode": Mode.PRIVATE, "ipv6": None, "router": IPv4Address("10.0.1.9")},
+        {"mode": Mode.PRIVATE, "ipv6": None, "router": IPv4Address("10.0.0.255")},
         {"folder": PurePosixPath("a")},
     ],
 )
