@@ -97,6 +97,7 @@ class Service:
         observer = Observer(backend)
         self._open.enter_context(connection.events.subscribed(observer))
         observer.resync()
+        vlan_workflows.ensure_all(backend)
         engine.start()
         self._open.callback(engine.stop)
         jobs = Jobs(engine.wake)

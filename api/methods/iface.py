@@ -1,6 +1,6 @@
 """``hosting.iface.*``: network interfaces. Bandwidth is in kbit/s."""
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated
 
 from pydantic import Field
@@ -17,7 +17,6 @@ from api.methods.parameters import Double, Id, IpVersion, Parameters, Text
 from api.methods.table import method
 from api.operations.addresses import give, give_private
 from api.operations.jobs import Planned
-from api.operations.vlan import server_address
 from api.store.models import Iface, Ip, Vlan
 from hypervisor.network.errors import SubnetExhausted
 
@@ -147,16 +146,15 @@ def _private(session: Session, spec: IfaceDescription, iface: Iface, vlan: Vlan)
         raise refuse(Object.IFACE, Cause.DATACENTER, f"vlan#{vlan.id} is in another datacenter", "vlan")
     if spec.ip_version == 6:
         raise refuse(Object.IFACE, Cause.IP_VERSION_MISMATCH, "a vlan carries IPv4", "ip_version")
-    server = server_address(vlan.subnet, vlan.gateway)
     if spec.ip is not None:
-        _check_private(session, spec.ip, vlan, server)
+        _check_private(session, spec.ip, vlan)
     try:
-        return give_private(session, iface, server, vlan.gateway, spec.ip)
+        return give_private(session, iface, vlan.subnet, vlan.gateway, spec.ip)
     except SubnetExhausted as error:
         raise refuse(Object.IP, Cause.QUOTA_REACHED, str(error), "vlan") from None
 
 
-def _check_private(session: Session, text: str, vlan: Vlan, server: IPv4Interface) -> None:
+def _check_private(session: Session, text: str, vlan: Vlan) -> None:
     try:
         address = IPv4Address(text)
     except ValueError as error:
@@ -164,9 +162,9 @@ def _check_private(session: Session, text: str, vlan: Vlan, server: IPv4Interfac
     subnet = IPv4Network(vlan.subnet)
     if address not in subnet or address in (subnet.network_address, subnet.broadcast_address):
         raise refuse(Object.IP, Cause.BADPARAMETER, f"ip: {address} is no host of {subnet}", "ip")
-    # a guest may well be the vlan's gateway, but not its DHCP server
+    # a guest may well be the vlan's gateway
     taken = session.scalar(select(Ip.id).where(Ip.vlan_id == vlan.id, Ip.ip == str(address)))
-    if taken is not None or address == server.ip:
+    if taken is not None:
         raise refuse(Object.IP, Cause.EXIST, f"ip: {address} is in use", "ip")
 
 

@@ -60,7 +60,9 @@ _LEADS_TO = {
 
 
 def coming_state(session: Session, vm: Vm) -> str:
-    """The state of the VM once everything that is queued for it is done."""
+    """The state of the VM once everything that is queued for it is done; a locked one stays locked."""
+    if vm.state == "locked":
+        return "locked"
     pending = session.scalar(
         select(Operation.type)
         .where(Operation.vm_id == vm.id, Operation.step.in_(UNFINISHED), Operation.type.in_(_LEADS_TO))

@@ -15,8 +15,8 @@ from api.methods.lookup import open_datacenter, own
 from api.methods.parameters import Id, Parameters, Text
 from api.methods.table import method
 from api.operations.jobs import Planned
-from api.operations.vlan import network_name, server_address
-from api.store.models import Datacenter, Iface, Ip, Vlan
+from api.operations.vlan import network_name
+from api.store.models import Datacenter, Iface, Vlan
 
 _DEFAULT_SUBNET = "192.168.0.0/24"
 
@@ -125,9 +125,6 @@ def update(call: Call, vlan_id: Id, vlan_spec: VlanUpdate) -> Struct:
             vlan.name = _free_name(session, call, vlan_spec.name)
         if vlan_spec.gateway is not None:
             vlan.gateway = _gateway(vlan_spec.gateway, ipaddress.IPv4Network(vlan.subnet))
-            server = str(server_address(vlan.subnet, vlan.gateway).ip)
-            if session.scalar(select(Ip.id).where(Ip.vlan_id == vlan.id, Ip.ip == server)) is not None:
-                raise refuse(Object.IP, Cause.EXIST, f"gateway: {server} is needed and in use", "gateway")
         return _submit(call, session, vlan, "vlan_update")
 
 

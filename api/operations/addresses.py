@@ -23,16 +23,18 @@ def give(session: Session, iface: Iface, datacenter: Datacenter, version: int) -
 
 
 def give_private(
-    session: Session, iface: Iface, server: ipaddress.IPv4Interface, gateway: str | None, wanted: str | None
+    session: Session, iface: Iface, subnet: str, gateway: str | None, wanted: str | None
 ) -> list[Ip]:
     """Give `iface` a MAC and one address of its vlan: the `wanted` one, else the next free one.
 
-    `server` is the vlan's DHCP server with its prefix.
+    The `gateway` is given out only when it is wanted.
     """
     _identify(session, iface)
     reserved = set() if gateway is None else {ipaddress.IPv4Address(gateway)}
     private = select(Ip).where(Ip.vlan_id == iface.vlan_id)
-    address = wanted if wanted is not None else _next(session, private, server, reserved)
+    address = (
+        wanted if wanted is not None else _next(session, private, ipaddress.IPv4Interface(subnet), reserved)
+    )
     return _record(session, iface, [(4, address)])
 
 

@@ -11,6 +11,14 @@ from hypervisor.errors import HypervisorError
 log = logging.getLogger(__name__)
 
 
+def sweep() -> None:
+    """Remove what the limits of stopped machines and of detached interfaces left on the host."""
+    try:
+        hotplug.unlimit_gone()
+    except HypervisorError as error:
+        log.warning("limits of interfaces that are gone: %s", error)
+
+
 def enforce(backend: Backend, vm_id: int) -> None:
     """Limit each tap of the VM to what the records say; does nothing when the VM does not run.
 

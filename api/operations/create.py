@@ -121,10 +121,10 @@ def deleted(session: Session, vm_id: int, disk_id: int | None, iface_id: int | N
 
 def _free_devices(session: Session, vm: Vm, disk_id: int | None, iface_id: int | None) -> None:
     for disk in vm.disks:
-        disk.vm_id, disk.position, disk.access = None, None, "read/write"
+        disk.vm_id, disk.position, disk.access, disk.leaving = None, None, "read/write", False
         if disk.id == disk_id:
             disks.forget(session, disk.id)
     for iface in vm.ifaces:
-        iface.vm_id, iface.num, iface.state = None, None, "free"
+        iface.vm_id, iface.num, iface.state, iface.leaving = None, None, "free", False
         if iface.id == iface_id:
             ifaces.forget(session, iface.id)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from api.operations import blueprint
 from api.operations.attach import free_disk, free_iface
 from api.operations.backend import Backend
-from api.operations.bandwidth import enforce
+from api.operations.bandwidth import enforce, sweep
 from api.store.models import Vm
 from hypervisor.domain import hotplug, power
 from hypervisor.errors import HypervisorError
@@ -64,6 +64,8 @@ class Observer:
         if event.kind is Kind.STARTED:
             # also of one that somebody else started
             enforce(self._backend, vm.id)
+        if event.kind in (Kind.STOPPED, Kind.CRASHED):
+            sweep()
 
     def _device_left(self, event: Event) -> None:
         # a guest may let go long after it was asked
@@ -74,6 +76,7 @@ class Observer:
                 remaining |= {blueprint.iface_alias(iface.id): "" for iface in vm.ifaces}
                 remaining.pop(event.device, None)
                 _free_leaving(session, vm, remaining)
+        sweep()
 
     def resync(self) -> None:
         """Read every state anew: events may have been lost."""
@@ -109,8 +112,10 @@ def state_of(backend: Backend, vm_id: int) -> str:
 
 
 def observed(session: Session, vm_id: int, state: str) -> None:
-    """Record a state of the VM."""
-    session.get_one(Vm, vm_id).state = state
+    """Record a state of the VM, unless it was locked meanwhile."""
+    vm = session.get_one(Vm, vm_id)
+    if vm.state != "locked":
+        vm.state = state
 
 
 def settle(backend: Backend, vm_id: int) -> None:
@@ -121,7 +126,7 @@ def settle(backend: Backend, vm_id: int) -> None:
     while True:
         state = state_of(backend, vm_id)
         with backend.store.reading() as session:
-            if session.get_one(Vm, vm_id).state in (state, "deleted"):
+            if session.get_one(Vm, vm_id).state in (state, "deleted", "locked"):
                 return
         with backend.store.writing() as session:
             observed(session, vm_id, state)
