@@ -49,6 +49,14 @@ def open_datacenter(session: Session, identifier: int) -> Datacenter:
     return datacenter
 
 
+def is_leaving(session: Session, disk: Disk) -> bool:
+    """Whether the deletion of the disk is queued or under way."""
+    deletion = select(Operation.id).where(
+        Operation.disk_id == disk.id, Operation.type == "disk_delete", Operation.step.in_(UNFINISHED)
+    )
+    return session.scalar(deletion.limit(1)) is not None
+
+
 # what state an accepted operation leaves a VM in
 _LEADS_TO = {
     "vm_create": "running",

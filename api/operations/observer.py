@@ -80,6 +80,7 @@ class Observer:
 
     def resync(self) -> None:
         """Read every state anew: events may have been lost."""
+        started = []
         try:
             connection = self._backend.connection.handle()
             found = power.states(connection)
@@ -88,10 +89,14 @@ class Observer:
                     state = _SHOWN[found.get(vm.uuid, power.State.ABSENT)]
                     if vm.state != state:
                         vm.state = state
+                        started += [vm.id] if state == "running" else []
                     if any(disk.leaving for disk in vm.disks) or any(one.leaving for one in vm.ifaces):
                         _free_leaving(session, vm, hotplug.plugged(connection, vm.uuid))
         except HypervisorError as error:
             log.warning("states of the domains: %s", error)
+        for vm_id in started:
+            enforce(self._backend, vm_id)
+        sweep()
 
 
 def _free_leaving(session: Session, vm: Vm, plugged: Mapping[str, str]) -> None:

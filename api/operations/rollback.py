@@ -3,7 +3,7 @@
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from api.operations import attach
+from api.operations import attach, blueprint
 from api.operations import disk as disks
 from api.operations.backend import Backend
 from api.operations.create import build
@@ -11,7 +11,8 @@ from api.operations.engine import workflow
 from api.operations.observer import observed, settle
 from api.operations.power import cut_off, note_time, shut_down
 from api.operations.run import Run
-from api.store.models import Datacenter, Disk
+from api.store.models import Datacenter, Disk, Vm
+from hypervisor.domain import hotplug, power
 from hypervisor.storage import volume
 
 
@@ -106,11 +107,23 @@ def undo(
             new.vm_id, new.position = None, None
         old = session.get_one(Disk, old_id)
         old.vm_id, old.position, old.access, old.leaving = vm_id, position, access, False
+    if vm_id is not None:
+        # a machine that was started from the new disk lets go of it
+        release(backend, vm_id, new_id)
     disks.discard(backend, new_id)
     if vm_id is not None:
         attach.plug_disk(backend, vm_id, old_id)
         if running:
             build(backend, vm_id)
+
+
+def release(backend: Backend, vm_id: int, disk_id: int) -> None:
+    """Cut the VM off if it runs with the disk."""
+    connection = backend.connection.handle(wait=30)
+    with backend.store.reading() as session:
+        uuid = session.get_one(Vm, vm_id).uuid
+    if blueprint.disk_alias(disk_id) in hotplug.plugged(connection, uuid):
+        power.cut_off(connection, uuid)
 
 
 def copy_snapshot(backend: Backend, disk_id: int, snapshot_id: int, new_volume: str) -> None:

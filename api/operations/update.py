@@ -32,15 +32,18 @@ async def update(run: Run, vm_id: int, changes: dict[str, Any], password_hash: s
             uuid, begun = await run.step(note_time, backend, vm_id)
             await run.wait(shut_down, backend, uuid, begun)
             await run.step(cut_off, backend, uuid)
+            if password_hash is not None:
+                await run.step(keep_password, backend, vm_id, password_hash)
             state = await run.step(build, backend, vm_id)
             outcome.records(lambda session: observed(session, vm_id, state))
         else:
             notes = await run.step(adapt, backend, vm_id)
-            outcome.records(lambda session: _note(session, run.job_id, notes))
-        if password_hash is not None:
-            told = await run.step(tell_password, backend, vm_id, password_hash)
-            if not told:
+            if password_hash is not None and not await run.step(
+                tell_password, backend, vm_id, password_hash
+            ):
                 await run.step(keep_password, backend, vm_id, password_hash)
+                notes = {**notes, "password": resources.AT_NEXT_START}
+            outcome.records(lambda session: _note(session, run.job_id, notes))
     await run.step(settle, backend, vm_id)
 
 

@@ -77,6 +77,11 @@ def ask_to_let_go(connection: libvirt.virConnect, uuid: str, alias: str) -> None
                 raise
 
 
+def unlimit_gone() -> None:
+    """Remove what is left of the limits of interfaces that are gone."""
+    bandwidth.sweep()
+
+
 def limit(connection: libvirt.virConnect, uuid: str, rates: dict[str, float]) -> None:
     """Limit the running domain's interfaces, by alias, to `rates` in kbit/s, each way."""
     if state(connection, uuid) not in _ON:

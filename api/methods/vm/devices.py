@@ -8,7 +8,7 @@ from api.methods import operation
 from api.methods.call import Call, Struct
 from api.methods.disk import snapshot_of
 from api.methods.faults import Cause, Object, refuse
-from api.methods.lookup import coming_state, own
+from api.methods.lookup import coming_state, is_leaving, own
 from api.methods.parameters import Id
 from api.methods.table import method
 from api.methods.vm.parameters import VMDiskAttachOptions
@@ -135,6 +135,10 @@ def disk_rollback(call: Call, snapshot_id: Id) -> list[Struct]:
     """
     with call.store.writing() as session:
         snapshot, old = snapshot_of(session, call, snapshot_id)
+        if is_leaving(session, old):
+            raise refuse(
+                Object.DISK, Cause.PENDING, f"disk#{old.id} is about to be deleted: wait for that", "snapshot_id"
+            )
         vm = None if old.vm_id is None else own(session, call, Vm, old.vm_id)
         running = vm is not None and _check_usable(session, vm) != "halted"
         new = Disk(
