@@ -65,7 +65,8 @@ async def take_out_disk(run: Run, vm_id: int, disk_id: int) -> None:
 
 
 async def _leave(run: Run, uuid: str, alias: str, what: str) -> None:
-    if not await run.wait(let_go, run.backend, uuid, alias):
+    begun = await run.step(time.time)
+    if not await run.wait(let_go, run.backend, uuid, alias, begun):
         raise OperationFailed(
             f"the guest did not let go of {what}: it is detached at the next reboot or stop of the VM"
         )
@@ -151,9 +152,9 @@ def _define(backend: Backend, vm_id: int) -> str:
         return vm.uuid
 
 
-async def let_go(backend: Backend, uuid: str, alias: str) -> bool:
+async def let_go(backend: Backend, uuid: str, alias: str, begun: float) -> bool:
     """Ask the guest for the device until it is gone, or until patience ends (False)."""
-    deadline = time.time() + backend.patience.detach
+    deadline = begun + backend.patience.detach
     with backend.connection.events.watching(uuid) as watch:
         again = 0.0
         while True:

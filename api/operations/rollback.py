@@ -31,7 +31,7 @@ async def rollback(
     What is not the case is left out: a halted VM is neither stopped nor started, a free disk not detached.
     When any of it fails, the old disk is where it was and the VM runs again, if it did.
     """
-    backend = run.backend
+    backend, replaced = run.backend, False
     async with run.undone_by(undo, backend, vm_id, running, old_id, new_id, position, access):
         if vm_id is not None and running:
             async with run.operation("vm_stop") as outcome:
@@ -56,6 +56,9 @@ async def rollback(
                     outcome.records(lambda session: observed(session, vm_id, state))
         # from here on the new disk is the disk: what is left to do cannot bring the old one back
         await run.step(succeed, backend, old_id, new_id)
+        replaced = True
+    if not replaced:
+        return
     async with run.operation("disk_delete") as outcome:
         await run.step(disks.remove_volume, backend, old_id)
         outcome.records(lambda session: disks.forget(session, old_id))

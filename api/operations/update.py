@@ -38,9 +38,7 @@ async def update(run: Run, vm_id: int, changes: dict[str, Any], password_hash: s
             outcome.records(lambda session: observed(session, vm_id, state))
         else:
             notes = await run.step(adapt, backend, vm_id)
-            if password_hash is not None and not await run.step(
-                tell_password, backend, vm_id, password_hash
-            ):
+            if password_hash is not None and not await run.step(tell_password, backend, vm_id, password_hash):
                 await run.step(keep_password, backend, vm_id, password_hash)
                 notes = {**notes, "password": resources.AT_NEXT_START}
             outcome.records(lambda session: _note(session, run.job_id, notes))

@@ -60,7 +60,9 @@ class World:
 
     def ifaces(self, *specs: Struct) -> list[Struct]:
         """Interfaces, free."""
-        made = [self.client.call("hosting.iface.create", {"datacenter_id": self.here, **one}) for one in specs]
+        made = [
+            self.client.call("hosting.iface.create", {"datacenter_id": self.here, **one}) for one in specs
+        ]
         self.client.done(made)
         return [self.client.call("hosting.iface.info", one["iface_id"]) for one in made]
 
@@ -118,7 +120,9 @@ def targets(service: Service, vm_id: int, *, live: bool) -> dict[str, str]:
 def block_device(guest: Guest, disk_id: int, seconds: float = 20) -> str:
     """The guest's name of the disk, once it is there."""
     return until(
-        lambda: serials(guest).get(f"disk-{disk_id}", ""), seconds, lambda: f"disk-{disk_id}: {serials(guest)}"
+        lambda: serials(guest).get(f"disk-{disk_id}", ""),
+        seconds,
+        lambda: f"disk-{disk_id}: {serials(guest)}",
     )
 
 

@@ -55,7 +55,9 @@ def test_a_disk_comes_goes_and_keeps_its_data(
     assert world.disk(disk)["vms_id"] == [vm_id]
     assert world.client.vm(vm_id)["disks_id"][1:] == [disk]
     assert f"ua-disk-{disk}" in targets(world.service, vm_id, live=False)
-    guest.run(f"mkfs.ext4 -q /dev/{name} && mount /dev/{name} /mnt && echo kept > /mnt/data && umount /mnt", 60)
+    guest.run(
+        f"mkfs.ext4 -q /dev/{name} && mount /dev/{name} /mnt && echo kept > /mnt/data && umount /mnt", 60
+    )
 
     operation = world.client.call("hosting.vm.disk_detach", vm_id, disk)
     assert operation["type"] == "disk_detach"
@@ -93,7 +95,9 @@ def test_a_disk_to_read_refuses_writes(world: World, running: tuple[int, Guest])
     assert guest.run(f"cat /sys/block/{name}/ro; head -n 1 /dev/{name}") == "1\nfirst"
     assert guest.attempt(f"echo second | dd of=/dev/{name} conv=fsync").returncode != 0
     # nor when the guest insists
-    assert guest.attempt(f"blockdev --setrw /dev/{name}; echo third | dd of=/dev/{name} conv=fsync").returncode
+    assert guest.attempt(
+        f"blockdev --setrw /dev/{name}; echo third | dd of=/dev/{name} conv=fsync"
+    ).returncode
     # nor after a boot
     world.power_off(vm_id)
     world.do("start", vm_id)
@@ -112,11 +116,14 @@ def test_positions_are_kept_and_the_next_free_one_is_taken(world: World, halted:
         world.do("disk_attach", halted, disk, *([] if options is None else [options]))
     assert world.client.vm(halted)["disks_id"] == [system, b, c, d, a]
     expected = {system: "vda", b: "vdb", c: "vdc", d: "vdd", a: "vdf"}
-    assert expected.items() <= {
-        int(alias.removeprefix("ua-disk-")): target
-        for alias, target in targets(world.service, halted, live=False).items()
-        if alias.startswith("ua-disk-")
-    }.items()
+    assert (
+        expected.items()
+        <= {
+            int(alias.removeprefix("ua-disk-")): target
+            for alias, target in targets(world.service, halted, live=False).items()
+            if alias.startswith("ua-disk-")
+        }.items()
+    )
     assert [world.disk(one)["is_boot_disk"] for one in (system, a, b)] == [True, False, False]
     # a place that became free is the next one
     world.do("disk_detach", halted, b)
@@ -129,9 +136,7 @@ def test_positions_are_kept_and_the_next_free_one_is_taken(world: World, halted:
     world.throw_away(disks=[a, b, c, d])
 
 
-def test_position_0_swaps_with_the_system_disk(
-    world: World, running: tuple[int, Guest], halted: int
-) -> None:
+def test_position_0_swaps_with_the_system_disk(world: World, running: tuple[int, Guest]) -> None:
     vm_id, guest = running
     old = world.client.vm(vm_id)["disks_id"][0]
     new = world.copy(world.image, name="another system")

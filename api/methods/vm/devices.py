@@ -137,7 +137,10 @@ def disk_rollback(call: Call, snapshot_id: Id) -> list[Struct]:
         snapshot, old = snapshot_of(session, call, snapshot_id)
         if is_leaving(session, old):
             raise refuse(
-                Object.DISK, Cause.PENDING, f"disk#{old.id} is about to be deleted: wait for that", "snapshot_id"
+                Object.DISK,
+                Cause.PENDING,
+                f"disk#{old.id} is about to be deleted: wait for that",
+                "snapshot_id",
             )
         vm = None if old.vm_id is None else own(session, call, Vm, old.vm_id)
         running = vm is not None and _check_usable(session, vm) != "halted"
