@@ -80,6 +80,8 @@ def take_disk(backend: Backend, vm_id: int, disk_id: int, position: int | None, 
             raise OperationFailed(f"disk#{disk_id} was attached to vm#{disk.vm_id} meanwhile")
         others = {one.position: one for one in vm.disks if one.id != disk_id}
         next_free = next(free for free in range(len(others) + 1) if free not in others)
+        if next_free > blueprint.MAX_POSITION:
+            raise OperationFailed(f"vm#{vm_id} has no position left: detach a disk first")
         place = next_free if position is None else position
         holder = others.get(place)
         if holder is not None and place != 0:

@@ -1,10 +1,12 @@
 """Disks, interfaces and machines for the tests of this folder, in few words."""
 
-import xmlrpc.client
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from api.store.database import Store
+import libvirt
+from lxml import etree
+
 from tests.conftest import Reach
 from tests.service.client import Client, Struct
 from tests.service.guest import Guest, Identity
@@ -30,11 +32,6 @@ class World:
     def image(self) -> int:
         """The disk of the tiny image."""
         return int(self.client.image()["disk_id"])
-
-    @property
-    def store(self) -> Store:
-        """The service's records; close it after use."""
-        return Store(f"sqlite:///{self.service.state / 'store.db'}")
 
     def vms(self, *specs: Struct) -> list[Struct]:
         """Running machines, made side by side."""
@@ -88,25 +85,33 @@ class World:
         self.service.discard(self.client, *vm_ids)
         self.throw_away(disks=disks, ifaces=ifaces)
 
-    def throw_away(self, disks: "set[int] | list[int]" = (), ifaces: "set[int] | list[int]" = ()) -> None:  # type: ignore[assignment]
+    def throw_away(self, disks: Iterable[int] = (), ifaces: Iterable[int] = ()) -> None:
         """Delete free disks and interfaces that are still there."""
+        gone = {"disk": set(disks), "iface": set(ifaces)}
         left = [
-            *(("disk", one["id"]) for one in self.client.call("hosting.disk.list") if one["id"] in disks),
-            *(("iface", one["id"]) for one in self.client.call("hosting.iface.list") if one["id"] in ifaces),
+            (kind, one["id"])
+            for kind, ids in gone.items()
+            if ids
+            for one in self.client.call(f"hosting.{kind}.list", {"id": sorted(ids)})
         ]
         self.client.done([self.client.call(f"hosting.{kind}.delete", one) for kind, one in left])
 
 
-def fault(error: xmlrpc.client.Fault) -> int:
-    """The number of a fault."""
-    return int(error.faultCode)
+def agent_answers(service: Service, vm_id: int) -> None:
+    """Wait for the guest agent, the last thing that starts."""
+
+    def answers() -> bool:
+        try:
+            service.domain(vm_id).interfaceAddresses(libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
+        except libvirt.libvirtError:
+            return False
+        return True
+
+    until(answers, 60, "the guest agent answers")
 
 
 def targets(service: Service, vm_id: int, *, live: bool) -> dict[str, str]:
     """Where the disks of the domain are, by alias: as it runs, or as it starts the next time."""
-    import libvirt
-    from lxml import etree
-
     flags = 0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE
     root = etree.fromstring(service.domain(vm_id).XMLDesc(flags).encode())
     found = {}

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.guest
 
 @dataclass(frozen=True)
 class Scene:
-    """A running VM with a second disk and a halted one; free things; things elsewhere and of somebody else."""
+    """A running VM with a second disk and a halted one; free things, things elsewhere, somebody else's."""
 
     world: World
     running: Struct

@@ -15,7 +15,7 @@ from tests.service.guest import Guest
 pytestmark = pytest.mark.guest
 
 # seconds: until the flow is even, and for how long it is watched
-SETTLE, WATCH = 1.0, 3.0
+SETTLE, WATCH = 0.8, 2.0
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +80,8 @@ def to_guest(world: World, guest: Guest) -> float:
         thread = threading.Thread(target=server.accept, kwargs={"send": True}, daemon=True)
         thread.start()
         look = "read t _ </proc/uptime; echo $t $(cat /sys/class/net/eth0/statistics/rx_bytes)"
-        said = guest.run(
-            f"nc {host} {server.port} </dev/null >/dev/null & sleep {SETTLE:g}; {look}; sleep {WATCH:g}; {look}; kill $!"
-        )
+        takes = f"nc {host} {server.port} </dev/null >/dev/null &"
+        said = guest.run(f"{takes} sleep {SETTLE:g}; {look}; sleep {WATCH:g}; {look}; kill $!")
         thread.join(10)
     begin, end = (line.split() for line in said.splitlines())
     return (int(end[1]) - int(begin[1])) * 8 / 1e6 / (float(end[0]) - float(begin[0]))

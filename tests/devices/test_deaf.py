@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import Reach
 from tests.devices.kit import World, block_device, serials, targets
 from tests.service.client import Struct
 from tests.service.guest import Identity
 from tests.service.host import Host
 from tests.service.process import Service
 from tests.service.waiting import until
-from tests.conftest import Reach
 
 pytestmark = pytest.mark.guest
 
@@ -59,6 +59,16 @@ def refused(world: World, operations: list[Struct]) -> None:
         assert one["last_error"].endswith(HINT)
 
 
+def free(world: World, disk: int, iface: int) -> None:
+    """Wait until the disk and the interface are on no VM."""
+
+    def both() -> bool:
+        shown = world.client.call("hosting.iface.info", iface)
+        return (world.disk(disk)["vms_id"], shown["vm_id"], shown["state"]) == ([], None, "free")
+
+    until(both, 15, f"disk {disk} and iface {iface} are free")
+
+
 def test_what_a_guest_does_not_let_go_of_leaves_with_its_power(little: World) -> None:
     first, second = deaf_vm(little), deaf_vm(little)
     held = {
@@ -83,12 +93,8 @@ def test_what_a_guest_does_not_let_go_of_leaves_with_its_power(little: World) ->
         [little.client.call("hosting.vm.reboot", first), little.client.call("hosting.vm.stop", second)]
     )
 
-    def free(disk: int, iface: int) -> bool:
-        shown = little.client.call("hosting.iface.info", iface)
-        return (little.disk(disk)["vms_id"], shown["vm_id"], shown["state"]) == ([], None, "free")
-
     for vm_id, (disk, iface) in held.items():
-        until(lambda d=disk, i=iface: free(d, i), 15, f"disk {disk} and iface {iface} of vm {vm_id} are free")
+        free(little, disk, iface)
         assert len(little.client.vm(vm_id)["disks_id"]) == len(little.client.vm(vm_id)["ifaces_id"]) == 1
     aliases = {f"ua-disk-{held[first][0]}", f"ua-iface-{held[first][1]}"}
     assert not aliases & targets(little.service, first, live=True).keys()

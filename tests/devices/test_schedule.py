@@ -1,7 +1,6 @@
 """Snapshot profiles, their clock advanced hour by hour over the records and the queue of a real service."""
 
 import json
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
@@ -129,15 +128,16 @@ def test_the_right_versions_are_kept(new_service: NewService) -> None:
 
 def test_a_disk_in_use_has_its_snapshots_too(new_service: NewService) -> None:
     """And the service does so by itself, when its time comes."""
-    every = 3
+    every = 2
     profiles = json.dumps([profile(every, NEVER).model_dump()])
     service: Service = new_service(HYPERVISOR_SNAPSHOT_PROFILES=profiles)
     client = service.start().client()
     vm = client.made({"memory": 64})
     client.done(client.call("hosting.disk.update", vm["disks_id"][0], {"snapshot_profile": 7}))
-    info: Callable[[], list[int]] = lambda: client.call("hosting.disk.info", vm["disks_id"][0])[
-        "snapshots_id"
-    ]  # noqa: E731
+
+    def info() -> list[int]:
+        found: list[int] = client.call("hosting.disk.info", vm["disks_id"][0])["snapshots_id"]
+        return found
 
     seen: set[int] = set()
 

@@ -200,9 +200,11 @@ def _check_usable(session: Session, vm: Vm) -> str:
 
 
 def _check_position(vm: Vm, position: int | None) -> None:
-    if position is None and len(vm.disks) <= MAX_POSITION:
+    # also one that swaps needs a place for the other
+    full = len(vm.disks) > MAX_POSITION
+    if position is None and not full:
         return
-    if position is None or not 0 <= position <= MAX_POSITION:
+    if position is None or full or not 0 <= position <= MAX_POSITION:
         raise refuse(
             Object.DISK,
             Cause.POSITION,
