@@ -8,18 +8,34 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-from api.methods import account, datacenter, disk, iface, image, ip, operation, ssh, system, version, vm
+from api.methods import (
+    account,
+    datacenter,
+    disk,
+    iface,
+    image,
+    ip,
+    operation,
+    snapshotprofile,
+    ssh,
+    system,
+    version,
+    vlan,
+    vm,
+)
 from api.methods.call import Services
 from api.methods.dispatch import Dispatcher
-from api.operations import create, power
+from api.operations import attach, create, power, rollback, update
 from api.operations import disk as disk_workflows
 from api.operations import iface as iface_workflows
+from api.operations import vlan as vlan_workflows
 from api.operations.backend import Backend
 from api.operations.engine import Engine
 from api.operations.host import prepare
 from api.operations.image import ImageExists, install
 from api.operations.jobs import Jobs
 from api.operations.observer import Observer
+from api.operations.schedule import Schedules
 from api.settings import Settings
 from api.store.content import populate
 from api.store.database import Store
@@ -30,8 +46,22 @@ from hypervisor.acceleration import usable
 from hypervisor.connection import Connection
 
 # importing them enters their methods and workflows into the tables
-METHODS = (account, datacenter, disk, iface, image, ip, operation, ssh, system, version, vm)
-WORKFLOWS = (create, disk_workflows, iface_workflows, power)
+METHODS = (
+    account,
+    datacenter,
+    disk,
+    iface,
+    image,
+    ip,
+    operation,
+    snapshotprofile,
+    ssh,
+    system,
+    version,
+    vlan,
+    vm,
+)
+WORKFLOWS = (attach, create, disk_workflows, iface_workflows, power, rollback, update, vlan_workflows)
 
 log = logging.getLogger(__name__)
 
@@ -67,13 +97,19 @@ class Service:
         observer = Observer(backend)
         self._open.enter_context(connection.events.subscribed(observer))
         observer.resync()
+        vlan_workflows.ensure_all(backend)
         engine.start()
         self._open.callback(engine.stop)
+        jobs = Jobs(engine.wake)
+        schedules = Schedules(store, jobs, settings.snapshot_profiles)
+        schedules.start()
+        self._open.callback(schedules.stop)
         services = Services(
             store=store,
-            jobs=Jobs(engine.wake),
+            jobs=jobs,
             limits=settings.limits,
             console_host=settings.console_host,
+            snapshot_profiles=settings.snapshot_profiles,
         )
         return Application(Dispatcher(services))
 

@@ -73,6 +73,55 @@ class Patience(BaseModel):
     stop: PositiveFloat = 300  # then the power is cut
     stop_again: PositiveFloat = 60  # when the second stop message is sent
     reboot: PositiveFloat = 120  # then the machine is reset
+    detach: PositiveFloat = 60  # then the device leaves at the next reboot
+    detach_again: PositiveFloat = 10  # between requests to let go of a device
+
+
+class ScheduleSettings(BaseModel):
+    """When a profile takes snapshots, and how many of them it keeps; `every` is in seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    every: PositiveInt
+    kept: PositiveInt
+
+
+class SnapshotProfileSettings(BaseModel):
+    """A named set of schedules."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: PositiveInt
+    name: str
+    quota_factor: PositiveFloat = 1.0
+    schedules: tuple[ScheduleSettings, ...]
+
+
+_HOUR = 3600
+_DAY = 24 * _HOUR
+_DAILY = "daily"
+_PROFILES = (
+    SnapshotProfileSettings(
+        id=1, name="minimal", quota_factor=1.2, schedules=(ScheduleSettings(name=_DAILY, every=_DAY, kept=2),)
+    ),
+    SnapshotProfileSettings(
+        id=2,
+        name="full_week",
+        quota_factor=1.7,
+        schedules=(ScheduleSettings(name=_DAILY, every=_DAY, kept=7),),
+    ),
+    SnapshotProfileSettings(
+        id=3,
+        name="security",
+        quota_factor=2.0,
+        schedules=(
+            ScheduleSettings(name="hourly6", every=6 * _HOUR, kept=3),
+            ScheduleSettings(name=_DAILY, every=_DAY, kept=6),
+            ScheduleSettings(name="weekly4", every=28 * _DAY, kept=1),
+        ),
+    ),
+)
 
 
 class Settings(BaseSettings):
@@ -97,6 +146,7 @@ class Settings(BaseSettings):
     datacenters: tuple[DatacenterSettings, ...] = _DATACENTERS
     # the built images on offer; the first label is the image's own, clients ask for the others by default
     labels: dict[str, tuple[str, ...]] = {"tiny": ("Tiny", "Debian 8"), "debian-12": ("Debian 12",)}
+    snapshot_profiles: tuple[SnapshotProfileSettings, ...] = _PROFILES
     limits: Limits = Limits()
     patience: Patience = Patience()
     console_host: str = "localhost"

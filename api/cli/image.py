@@ -1,7 +1,5 @@
 """``hypervisor image``: what virtual machines are made from."""
 
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,18 +10,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from sqlalchemy import select
 
-import hypervisor.lab
-from api.cli.lab import SERVICE
+from api.cli.host import libvirt
 from api.cli.settings import load
 from api.operations.image import install
 from api.service import make_folders, open_store
 from api.settings import Settings
 from api.store.models import Datacenter, Image
-from hypervisor.connection import Connection
 from hypervisor.image.build import RECIPES, build, recipe_digest
 from hypervisor.image.mirror import Mirror
 from hypervisor.image.progress import Progress as Report
-from hypervisor.libvirt_errors import Unavailable
 
 
 @click.group()
@@ -87,28 +82,9 @@ def build_(name: str, mirror: str | None) -> None:
 def import_(file: Path, labels: tuple[str, ...]) -> None:
     """Offer the disk image FILE (qcow2 or raw, such as a distribution's cloud image)."""
     settings = load()
-    with _libvirt(settings) as connection, progress_bar(labels[0]) as report:
+    with libvirt(settings) as connection, progress_bar(labels[0]) as report:
         offered = install(open_store(settings), connection, file, labels, settings.images, report)
     click.echo(f"offered as image {', '.join(str(one) for one in offered)}")
-
-
-@contextmanager
-def _libvirt(settings: Settings) -> Iterator[Connection]:
-    connection = Connection(settings.libvirt_uri)
-    connection.start()
-    try:
-        connection.handle(wait=1)
-    except Unavailable:
-        connection.stop()
-        # a service without a libvirt of the host runs in a lab: do the work there
-        if os.geteuid() == 0 and any(one.name == SERVICE for one in hypervisor.lab.running()):
-            command = [sys.executable, "-m", "api.cli", *sys.argv[1:]]
-            sys.exit(hypervisor.lab.enter(command, name=SERVICE))
-        raise
-    try:
-        yield connection
-    finally:
-        connection.stop()
 
 
 @image.command("list")

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from api.operations.jobs import Jobs, Origin, Planned
-from api.settings import Limits
+from api.settings import Limits, SnapshotProfileSettings
 from api.store.database import Store
 from api.store.models import Account, Operation
 
@@ -22,6 +22,7 @@ class Services:
     jobs: Jobs
     limits: Limits
     console_host: str
+    snapshot_profiles: Sequence[SnapshotProfileSettings]
 
 
 @dataclass(frozen=True, slots=True)

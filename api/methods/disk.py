@@ -13,6 +13,7 @@ from api.methods.faults import Cause, Object, not_found, refuse
 from api.methods.filters import Columns, IntFilter, Page, Pattern, TextFilter, counted, matching, paged
 from api.methods.lookup import open_datacenter, own, source_disk
 from api.methods.parameters import Id, Int, Parameters, Text
+from api.methods.snapshotprofile import show as show_profile
 from api.methods.table import method
 from api.operations.disk import volume_name
 from api.operations.jobs import Planned
@@ -84,8 +85,11 @@ _COLUMNS: Columns = {
 }
 
 
-def show(disk: Disk) -> Struct:
+def show(call: Call, disk: Disk) -> Struct:
     """How a disk is shown."""
+    profile = next(
+        (one for one in call.services.snapshot_profiles if one.id == disk.snapshot_profile_id), None
+    )
     return {
         "can_snapshot": disk.type == "data",
         "datacenter_id": disk.datacenter_id,
@@ -98,12 +102,12 @@ def show(disk: Disk) -> Struct:
         "label": disk.label,
         "name": disk.name,
         "size": disk.size,
-        "snapshot_profile": None,
+        "snapshot_profile": None if profile is None else show_profile(profile),
         "snapshot_profile_id": disk.snapshot_profile_id,
-        "snapshots_id": [],
+        "snapshots_id": [snapshot.id for snapshot in disk.snapshots],
         "source": disk.source_id,
         "state": disk.state,
-        "total_size": disk.size,
+        "total_size": disk.size + sum(snapshot.size for snapshot in disk.snapshots),
         "type": disk.type,
         "visibility": disk.visibility,
         "vms_id": [] if disk.vm_id is None else [disk.vm_id],
@@ -118,7 +122,7 @@ def _visible(call: Call, opts: DiskCountOptions | None) -> Select[Disk]:
 def list_(call: Call, opts: DiskListOptions | None = None) -> list[Struct]:
     """List disks."""
     with call.store.reading() as session:
-        return [show(disk) for disk in session.scalars(paged(_visible(call, opts), opts, _COLUMNS))]
+        return [show(call, disk) for disk in session.scalars(paged(_visible(call, opts), opts, _COLUMNS))]
 
 
 @method("hosting.disk.count", "int")
@@ -132,7 +136,7 @@ def count(call: Call, opts: DiskCountOptions | None = None) -> int:
 def info(call: Call, disk_id: Id) -> Struct:
     """Get information about a disk; an image's disk may be asked for too."""
     with call.store.reading() as session:
-        return show(source_disk(session, call, disk_id))
+        return show(call, source_disk(session, call, disk_id))
 
 
 @method("hosting.disk.create", "struct")
@@ -199,7 +203,7 @@ def update(call: Call, disk_id: Id, spec: DiskUpdate) -> Struct:
         if spec.cmdline is not None:
             disk.kernel_cmdline = _parsed_cmdline(spec.cmdline)
         if spec.snapshot_profile is not None:
-            disk.snapshot_profile_id = _checked_profile(spec.snapshot_profile)
+            disk.snapshot_profile_id = _checked_profile(call, spec.snapshot_profile)
         claims = [f"disk:{disk.id}"] + ([] if disk.vm_id is None else [f"vm:{disk.vm_id}"])
         (updated,) = call.submit(
             session,
@@ -287,7 +291,7 @@ def make_record(
         kernel_cmdline=inherited.kernel_cmdline if spec.cmdline is None else _parsed_cmdline(spec.cmdline),
         snapshot_profile_id=None
         if spec.snapshot_profile is None
-        else _checked_profile(spec.snapshot_profile),
+        else _checked_profile(call, spec.snapshot_profile),
         volume="",
     )
     session.add(disk)
@@ -331,7 +335,40 @@ def _parsed_cmdline(cmdline: str | dict[str, str | bool]) -> dict[str, Any]:
     return {key: value if equals else True for key, equals, value in words}
 
 
-def _checked_profile(profile: int | str) -> int | None:
+def _checked_profile(call: Call, profile: int | str) -> int | None:
     if profile == "":
         return None
-    raise not_found(Object.SNAPSHOT_PROFILE, profile if isinstance(profile, int) else 0)
+    if not any(profile == known.id for known in call.services.snapshot_profiles):
+        raise not_found(Object.SNAPSHOT_PROFILE, profile if isinstance(profile, int) else 0)
+    return int(profile)
+
+
+def snapshot_of(session: Session, call: Call, snapshot_id: int) -> tuple[Disk, Disk]:
+    """A snapshot of the caller's and the disk that it is of; raises faults."""
+    snapshot = own(session, call, Disk, snapshot_id)
+    if snapshot.type != "snapshot" or snapshot.source_id is None:
+        raise refuse(Object.SNAPSHOT, Cause.INVALID, f"disk#{snapshot.id} is not a snapshot", "snapshot_id")
+    return snapshot, own(session, call, Disk, snapshot.source_id)
+
+
+@method("hosting.disk.rollback_from", "struct")
+def rollback_from(call: Call, snapshot_id: Id) -> Struct:
+    """Put a detached disk back to what its snapshot holds. Returns a disk_rollback_from operation."""
+    with call.store.writing() as session:
+        snapshot, disk = snapshot_of(session, call, snapshot_id)
+        if disk.vm_id is not None:
+            raise refuse(
+                Object.DISK,
+                Cause.ATTACHED,
+                f"disk#{disk.id} associated with snapshot#{snapshot.id} is attached",
+                "snapshot_id",
+            )
+        arguments = {"disk_id": disk.id, "snapshot_id": snapshot.id, "new_volume": volume_name(disk.id)}
+        (rolled,) = call.submit(
+            session,
+            "disk_rollback_from",
+            arguments,
+            [Planned("disk_rollback_from", disk_id=disk.id, eta=2, params={"snapshot_id": snapshot.id})],
+            [f"disk:{disk.id}", f"disk:{snapshot.id}"],
+        )
+        return operation.show(rolled)

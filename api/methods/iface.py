@@ -1,9 +1,11 @@
 """``hosting.iface.*``: network interfaces. Bandwidth is in kbit/s."""
 
+from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated
 
 from pydantic import Field
 from sqlalchemy import Select, case, select
+from sqlalchemy.orm import Session
 
 from api.methods import ip as ips
 from api.methods import operation
@@ -13,9 +15,10 @@ from api.methods.filters import Columns, IntFilter, Page, TextFilter, counted, m
 from api.methods.lookup import open_datacenter, own
 from api.methods.parameters import Double, Id, IpVersion, Parameters, Text
 from api.methods.table import method
-from api.operations.addresses import give
+from api.operations.addresses import give, give_private
 from api.operations.jobs import Planned
-from api.store.models import Iface, Vlan
+from api.store.models import Iface, Ip, Vlan
+from hypervisor.network.errors import SubnetExhausted
 
 Bandwidth = Annotated[Double, Field(gt=0, le=10_000_000)]
 
@@ -114,23 +117,55 @@ def create(call: Call, iface_spec: IfaceDescription) -> Struct:
     """Create a network interface with its addresses. Returns an iface_create operation."""
     with call.store.writing() as session:
         datacenter = open_datacenter(session, iface_spec.datacenter_id)
-        if iface_spec.vlan is not None:
-            own(session, call, Vlan, iface_spec.vlan)
-        if iface_spec.ip is not None:
-            raise refuse(Object.IP, Cause.BADPARAMETER, "ip: an address can be chosen on a vlan only", "ip")
+        vlan = None if iface_spec.vlan is None else own(session, call, Vlan, iface_spec.vlan)
         iface = Iface(
             account_id=call.account.id,
             datacenter_id=datacenter.id,
             bandwidth=iface_spec.bandwidth,
+            vlan_id=None if vlan is None else vlan.id,
             vm_id=None,
             num=None,
         )
-        addresses = give(session, iface, datacenter, iface_spec.ip_version)
+        if vlan is None:
+            if iface_spec.ip is not None:
+                raise refuse(
+                    Object.IP, Cause.BADPARAMETER, "ip: an address can be chosen on a vlan only", "ip"
+                )
+            addresses = give(session, iface, datacenter, iface_spec.ip_version)
+        else:
+            addresses = _private(session, iface_spec, iface, vlan)
+        claims = [f"iface:{iface.id}"] + ([] if vlan is None else [f"vlan:{vlan.id}"])
         planned = Planned("iface_create", iface_id=iface.id, ip_id=addresses[0].id)
-        (created,) = call.submit(
-            session, "iface_create", {"iface_id": iface.id}, [planned], [f"iface:{iface.id}"]
-        )
+        (created,) = call.submit(session, "iface_create", {"iface_id": iface.id}, [planned], claims)
         return operation.show(created)
+
+
+def _private(session: Session, spec: IfaceDescription, iface: Iface, vlan: Vlan) -> list[Ip]:
+    """Put the interface on the vlan, with the address that was asked for or the next free one."""
+    if vlan.datacenter_id != iface.datacenter_id:
+        raise refuse(Object.IFACE, Cause.DATACENTER, f"vlan#{vlan.id} is in another datacenter", "vlan")
+    if spec.ip_version == 6:
+        raise refuse(Object.IFACE, Cause.IP_VERSION_MISMATCH, "a vlan carries IPv4", "ip_version")
+    if spec.ip is not None:
+        _check_private(session, spec.ip, vlan)
+    try:
+        return give_private(session, iface, vlan.subnet, vlan.gateway, spec.ip)
+    except SubnetExhausted as error:
+        raise refuse(Object.IP, Cause.QUOTA_REACHED, str(error), "vlan") from None
+
+
+def _check_private(session: Session, text: str, vlan: Vlan) -> None:
+    try:
+        address = IPv4Address(text)
+    except ValueError as error:
+        raise refuse(Object.IP, Cause.BADPARAMETER, f"ip: {error}", "ip") from None
+    subnet = IPv4Network(vlan.subnet)
+    if address not in subnet or address in (subnet.network_address, subnet.broadcast_address):
+        raise refuse(Object.IP, Cause.BADPARAMETER, f"ip: {address} is no host of {subnet}", "ip")
+    # a guest may well be the vlan's gateway
+    taken = session.scalar(select(Ip.id).where(Ip.vlan_id == vlan.id, Ip.ip == str(address)))
+    if taken is not None:
+        raise refuse(Object.IP, Cause.EXIST, f"ip: {address} is in use", "ip")
 
 
 @method("hosting.iface.update", "struct")

@@ -49,6 +49,14 @@ def open_datacenter(session: Session, identifier: int) -> Datacenter:
     return datacenter
 
 
+def is_leaving(session: Session, disk: Disk) -> bool:
+    """Whether the deletion of the disk is queued or under way."""
+    deletion = select(Operation.id).where(
+        Operation.disk_id == disk.id, Operation.type == "disk_delete", Operation.step.in_(UNFINISHED)
+    )
+    return session.scalar(deletion.limit(1)) is not None
+
+
 # what state an accepted operation leaves a VM in
 _LEADS_TO = {
     "vm_create": "running",
@@ -60,7 +68,9 @@ _LEADS_TO = {
 
 
 def coming_state(session: Session, vm: Vm) -> str:
-    """The state of the VM once everything that is queued for it is done."""
+    """The state of the VM once everything that is queued for it is done; a locked one stays locked."""
+    if vm.state == "locked":
+        return "locked"
     pending = session.scalar(
         select(Operation.type)
         .where(Operation.vm_id == vm.id, Operation.step.in_(UNFINISHED), Operation.type.in_(_LEADS_TO))

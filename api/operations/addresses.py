@@ -2,7 +2,7 @@
 
 import ipaddress
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from api.store.models import Datacenter, Iface, Ip
@@ -10,20 +10,47 @@ from hypervisor.network import allocate, eui64, random_mac
 
 
 def give(session: Session, iface: Iface, datacenter: Datacenter, version: int) -> list[Ip]:
-    """Give `iface` a MAC and its addresses: IPv4 and IPv6 for `version` 4, IPv6 alone for 6."""
+    """Give the public `iface` a MAC and its addresses: IPv4 and IPv6 for `version` 4, IPv6 alone for 6."""
+    _identify(session, iface)
+    chosen: list[tuple[int, str]] = []
+    if version == 4:
+        gateway = ipaddress.IPv4Interface(datacenter.ipv4)
+        public = select(Ip).where(Ip.datacenter_id == datacenter.id, Ip.vlan_id.is_(None), Ip.version == 4)
+        chosen.append((4, _next(session, public, gateway, set())))
+    prefix = ipaddress.IPv6Interface(datacenter.ipv6).network
+    chosen.append((6, str(eui64(prefix, iface.mac))))
+    return _record(session, iface, chosen)
+
+
+def give_private(
+    session: Session, iface: Iface, subnet: str, gateway: str | None, wanted: str | None
+) -> list[Ip]:
+    """Give `iface` a MAC and one address of its vlan: the `wanted` one, else the next free one.
+
+    The `gateway` is given out only when it is wanted.
+    """
+    _identify(session, iface)
+    reserved = set() if gateway is None else {ipaddress.IPv4Address(gateway)}
+    private = select(Ip).where(Ip.vlan_id == iface.vlan_id)
+    address = (
+        wanted if wanted is not None else _next(session, private, ipaddress.IPv4Interface(subnet), reserved)
+    )
+    return _record(session, iface, [(4, address)])
+
+
+def _identify(session: Session, iface: Iface) -> None:
     iface.mac = random_mac(set(session.scalars(select(Iface.mac))))
     session.add(iface)
     session.flush()
-    chosen: list[tuple[int, str]] = []
-    if version == 4:
-        chosen.append((4, _next_ipv4(session, datacenter)))
-    prefix = ipaddress.IPv6Interface(datacenter.ipv6).network
-    chosen.append((6, str(eui64(prefix, iface.mac))))
+
+
+def _record(session: Session, iface: Iface, chosen: list[tuple[int, str]]) -> list[Ip]:
     ips = [
         Ip(
             account_id=iface.account_id,
-            datacenter_id=datacenter.id,
+            datacenter_id=iface.datacenter_id,
             iface_id=iface.id,
+            vlan_id=iface.vlan_id,
             ip=address,
             version=kind,
             num=number,
@@ -35,11 +62,10 @@ def give(session: Session, iface: Iface, datacenter: Datacenter, version: int) -
     return ips
 
 
-def _next_ipv4(session: Session, datacenter: Datacenter) -> str:
-    gateway = ipaddress.IPv4Interface(datacenter.ipv4)
-    taken = session.execute(
-        select(Ip.ip, Ip.id).where(Ip.datacenter_id == datacenter.id, Ip.version == 4).order_by(Ip.id)
-    ).all()
-    used = {ipaddress.IPv4Address(row.ip) for row in taken}
+def _next(
+    session: Session, query: Select[Ip], subnet: ipaddress.IPv4Interface, reserved: set[ipaddress.IPv4Address]
+) -> str:
+    taken = session.scalars(query.order_by(Ip.id)).all()
+    used = reserved | {ipaddress.IPv4Address(ip.ip) for ip in taken}
     last = ipaddress.IPv4Address(taken[-1].ip) if taken else None
-    return str(allocate(gateway, used, last))
+    return str(allocate(subnet, used, last))

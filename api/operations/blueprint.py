@@ -64,10 +64,10 @@ def domain(backend: Backend, session: Session, vm: Vm) -> DomainSpec:
         accelerated=backend.accelerated,
         console_log=backend.console_logs / f"{vm.uuid}.log",
         disks=(
-            *(disk(backend, datacenter, one) for one in vm.disks),
+            *(disk(backend, datacenter, one) for one in vm.disks if not one.leaving),
             DiskSpec("ua-seed", seed_path, _SEED_TARGET, format="raw", readonly=True),
         ),
-        interfaces=tuple(interface(datacenter, one) for one in vm.ifaces),
+        interfaces=tuple(interface(datacenter, one) for one in vm.ifaces if not one.leaving),
         labels={"vm": str(vm.id), "account": account.handle, "datacenter": datacenter.dc_code},
     )
 
@@ -87,4 +87,5 @@ def disk(backend: Backend, datacenter: Datacenter, record: Disk) -> DiskSpec:
 
 def interface(datacenter: Datacenter, record: Iface) -> InterfaceSpec:
     """The device of an attached interface."""
-    return InterfaceSpec(alias=iface_alias(record.id), mac=record.mac, network=datacenter.network)
+    network = datacenter.network if record.vlan is None else record.vlan.network
+    return InterfaceSpec(alias=iface_alias(record.id), mac=record.mac, network=network)

@@ -6,6 +6,7 @@ from api.operations import blueprint
 from api.operations import disk as disks
 from api.operations import iface as ifaces
 from api.operations.backend import Backend
+from api.operations.bandwidth import enforce
 from api.operations.engine import workflow
 from api.operations.observer import observed, settle, state_of
 from api.operations.run import OperationFailed, Run
@@ -70,6 +71,7 @@ def build(backend: Backend, vm_id: int) -> str:
             volume.upload(connection, pool, blueprint.seed_volume(vm), build_iso(blueprint.seed(vm)), "raw")
             power.define(connection, blueprint.domain(backend, session, vm))
         power.start(connection, vm.uuid)
+    enforce(backend, vm_id)
     return state_of(backend, vm_id)
 
 
@@ -119,10 +121,10 @@ def deleted(session: Session, vm_id: int, disk_id: int | None, iface_id: int | N
 
 def _free_devices(session: Session, vm: Vm, disk_id: int | None, iface_id: int | None) -> None:
     for disk in vm.disks:
-        disk.vm_id, disk.position, disk.access = None, None, "read/write"
+        disk.vm_id, disk.position, disk.access, disk.leaving = None, None, "read/write", False
         if disk.id == disk_id:
             disks.forget(session, disk.id)
     for iface in vm.ifaces:
-        iface.vm_id, iface.num, iface.state = None, None, "free"
+        iface.vm_id, iface.num, iface.state, iface.leaving = None, None, "free", False
         if iface.id == iface_id:
             ifaces.forget(session, iface.id)

@@ -5,6 +5,7 @@ import ipaddress
 from sqlalchemy.orm import Session
 
 from api.operations.backend import Backend
+from api.operations.bandwidth import enforce
 from api.operations.engine import workflow
 from api.operations.run import Run
 from api.store.models import Datacenter, Iface, Vm
@@ -23,8 +24,8 @@ async def create(run: Run, iface_id: int) -> None:
 @workflow("iface_update")
 async def update(run: Run, iface_id: int, bandwidth: float) -> None:
     """Give the interface another bandwidth, in kbit/s."""
-    async with run.operation("iface_update") as outcome:
-        outcome.records(lambda session: widened(session, iface_id, bandwidth))
+    async with run.operation("iface_update"):
+        await run.step(widen, run.backend, iface_id, bandwidth)
 
 
 @workflow("iface_delete")
@@ -46,7 +47,7 @@ def reserve(backend: Backend, iface_id: int) -> None:
     """Let the datacenter's DHCP server hand out the interface's addresses to its MAC."""
     with backend.store.reading() as session:
         iface = session.get_one(Iface, iface_id)
-        name = session.get_one(Datacenter, iface.datacenter_id).network
+        name = network_of(session, iface)
         vm = None if iface.vm_id is None else session.get_one(Vm, iface.vm_id)
         addresses = {ip.version: ip.ip for ip in iface.ips}
     network.assign(
@@ -65,9 +66,16 @@ def release(backend: Backend, iface_id: int) -> None:
     """Take the interface's addresses back from the DHCP server."""
     with backend.store.reading() as session:
         iface = session.get(Iface, iface_id)
-        name = None if iface is None else session.get_one(Datacenter, iface.datacenter_id).network
+        name = None if iface is None else network_of(session, iface)
     if iface is not None and name is not None:
         network.release(backend.connection.handle(wait=30), name, iface.mac)
+
+
+def network_of(session: Session, iface: Iface) -> str:
+    """The libvirt network that the interface is on."""
+    if iface.vlan is not None:
+        return iface.vlan.network
+    return session.get_one(Datacenter, iface.datacenter_id).network
 
 
 def discard(backend: Backend, iface_id: int) -> None:
@@ -85,9 +93,13 @@ def created(session: Session, iface_id: int) -> None:
         ip.state = "created"
 
 
-def widened(session: Session, iface_id: int, bandwidth: float) -> None:
-    """Record the interface's new bandwidth in kbit/s."""
-    session.get_one(Iface, iface_id).bandwidth = bandwidth
+def widen(backend: Backend, iface_id: int, bandwidth: float) -> None:
+    """Record the interface's new bandwidth in kbit/s, and enforce it when its VM runs."""
+    with backend.store.writing() as session:
+        iface = session.get_one(Iface, iface_id)
+        iface.bandwidth = bandwidth
+    if iface.vm_id is not None:
+        enforce(backend, iface.vm_id)
 
 
 def forget(session: Session, iface_id: int) -> None:

@@ -5,13 +5,17 @@ stay.
 """
 
 import logging
+from collections.abc import Mapping
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api.operations import blueprint
+from api.operations.attach import free_disk, free_iface
 from api.operations.backend import Backend
+from api.operations.bandwidth import enforce, sweep
 from api.store.models import Vm
-from hypervisor.domain import power
+from hypervisor.domain import hotplug, power
 from hypervisor.errors import HypervisorError
 from hypervisor.events import Event, Kind
 
@@ -43,24 +47,66 @@ class Observer:
         """Take one event from the connection."""
         if event.kind is Kind.RESYNC:
             self.resync()
+        elif event.kind is Kind.DEVICE_REMOVED:
+            self._device_left(event)
         elif event.kind in _CHANGES:
-            with self._backend.store.writing() as session:
-                vm = session.scalar(select(Vm).where(Vm.uuid == event.uuid, Vm.state.in_(_OBSERVED)))
-                if vm is not None:
-                    vm.state = _CHANGES[event.kind]
+            self._state_changed(event)
+
+    def _state_changed(self, event: Event) -> None:
+        with self._backend.store.writing() as session:
+            vm = session.scalar(select(Vm).where(Vm.uuid == event.uuid))
+            if vm is None:
+                return
+            if vm.state in _OBSERVED:
+                vm.state = _CHANGES[event.kind]
+            if event.kind in (Kind.STOPPED, Kind.CRASHED):
+                _free_leaving(session, vm, plugged={})
+        if event.kind is Kind.STARTED:
+            # also of one that somebody else started
+            enforce(self._backend, vm.id)
+        if event.kind in (Kind.STOPPED, Kind.CRASHED):
+            sweep()
+
+    def _device_left(self, event: Event) -> None:
+        # a guest may let go long after it was asked
+        with self._backend.store.writing() as session:
+            vm = session.scalar(select(Vm).where(Vm.uuid == event.uuid))
+            if vm is not None:
+                remaining = {blueprint.disk_alias(disk.id): "" for disk in vm.disks}
+                remaining |= {blueprint.iface_alias(iface.id): "" for iface in vm.ifaces}
+                remaining.pop(event.device, None)
+                _free_leaving(session, vm, remaining)
+        sweep()
 
     def resync(self) -> None:
         """Read every state anew: events may have been lost."""
+        started = []
         try:
-            found = power.states(self._backend.connection.handle())
+            connection = self._backend.connection.handle()
+            found = power.states(connection)
+            with self._backend.store.writing() as session:
+                for vm in session.scalars(select(Vm).where(Vm.state.in_(_OBSERVED))):
+                    state = _SHOWN[found.get(vm.uuid, power.State.ABSENT)]
+                    if vm.state != state:
+                        vm.state = state
+                        started += [vm.id] if state == "running" else []
+                    if any(disk.leaving for disk in vm.disks) or any(one.leaving for one in vm.ifaces):
+                        _free_leaving(session, vm, hotplug.plugged(connection, vm.uuid))
         except HypervisorError as error:
             log.warning("states of the domains: %s", error)
-            return
-        with self._backend.store.writing() as session:
-            for vm in session.scalars(select(Vm).where(Vm.state.in_(_OBSERVED))):
-                state = _SHOWN[found.get(vm.uuid, power.State.ABSENT)]
-                if vm.state != state:
-                    vm.state = state
+        for vm_id in started:
+            enforce(self._backend, vm_id)
+        sweep()
+
+
+def _free_leaving(session: Session, vm: Vm, plugged: Mapping[str, str]) -> None:
+    """Record as free what was on its way out and is in the running domain no more."""
+    for disk in vm.disks:
+        if disk.leaving and blueprint.disk_alias(disk.id) not in plugged:
+            free_disk(session, disk.id)
+    for iface in vm.ifaces:
+        if iface.leaving and blueprint.iface_alias(iface.id) not in plugged:
+            free_iface(session, iface.id)
 
 
 def state_of(backend: Backend, vm_id: int) -> str:
@@ -71,8 +117,10 @@ def state_of(backend: Backend, vm_id: int) -> str:
 
 
 def observed(session: Session, vm_id: int, state: str) -> None:
-    """Record a state of the VM."""
-    session.get_one(Vm, vm_id).state = state
+    """Record a state of the VM, unless it was locked meanwhile."""
+    vm = session.get_one(Vm, vm_id)
+    if vm.state != "locked":
+        vm.state = state
 
 
 def settle(backend: Backend, vm_id: int) -> None:
@@ -83,7 +131,7 @@ def settle(backend: Backend, vm_id: int) -> None:
     while True:
         state = state_of(backend, vm_id)
         with backend.store.reading() as session:
-            if session.get_one(Vm, vm_id).state in (state, "deleted"):
+            if session.get_one(Vm, vm_id).state in (state, "deleted", "locked"):
                 return
         with backend.store.writing() as session:
             observed(session, vm_id, state)

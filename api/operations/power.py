@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from api.operations.backend import Backend
 from api.operations.engine import workflow
 from api.operations.observer import observed, settle
 from api.operations.run import Run
 from api.store.models import Vm
+from hypervisor.connection import Handle
 from hypervisor.domain import power
 from hypervisor.domain.power import State
 from hypervisor.errors import HypervisorError
@@ -53,7 +55,7 @@ async def shut_down(backend: Backend, uuid: str, begun: float) -> None:
     with backend.connection.events.watching(uuid) as watch:
         for deadline in (begun + patience.stop_again, begun + patience.stop):
             if time.time() < deadline:
-                await asyncio.to_thread(_tell_to_stop, backend, uuid)
+                await asyncio.to_thread(_tell, backend, uuid, power.request_shutdown)
             while (remaining := deadline - time.time()) > 0:
                 if await asyncio.to_thread(_state, backend, uuid) not in _ON:
                     return
@@ -66,7 +68,7 @@ async def rebooted(backend: Backend, uuid: str, begun: float) -> bool:
     deadline = begun + backend.patience.reboot
     with backend.connection.events.watching(uuid) as watch:
         # told again when the service was restarted meanwhile: a second reboot is better than a reset
-        await asyncio.to_thread(_tell_to_reboot, backend, uuid)
+        await asyncio.to_thread(_tell, backend, uuid, power.request_reboot)
         while (remaining := deadline - time.time()) > 0:
             # looked at first: a guest that halted before the watch began causes no event any more
             if await asyncio.to_thread(_state, backend, uuid) not in _ON:
@@ -95,20 +97,11 @@ def _state(backend: Backend, uuid: str) -> State:
     return power.state(backend.connection.handle(wait=30), uuid)
 
 
-def _tell_to_stop(backend: Backend, uuid: str) -> None:
+def _tell(backend: Backend, uuid: str, message: Callable[[Handle, str], None]) -> None:
     connection = backend.connection.handle(wait=30)
     try:
-        power.request_shutdown(connection, uuid)
+        message(connection, uuid)
     except HypervisorError:
         # the guest may have halted just before
-        if power.state(connection, uuid) in _ON:
-            raise
-
-
-def _tell_to_reboot(backend: Backend, uuid: str) -> None:
-    connection = backend.connection.handle(wait=30)
-    try:
-        power.request_reboot(connection, uuid)
-    except HypervisorError:
         if power.state(connection, uuid) in _ON:
             raise

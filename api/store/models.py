@@ -3,8 +3,16 @@
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, Double, ForeignKey, Index, MetaData, String, UniqueConstraint
-from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column, relationship
+from sqlalchemy import JSON, Double, ForeignKey, Index, MetaData, String, UniqueConstraint, and_, text
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    MappedColumn,
+    foreign,
+    mapped_column,
+    relationship,
+    remote,
+)
 
 
 def now() -> datetime:
@@ -120,8 +128,17 @@ class Disk(Record):
     vm_id: Mapped[int | None] = mapped_column(ForeignKey("vm.id"), index=True)
     position: Mapped[int | None]
     access: Mapped[str] = mapped_column(String(16), default="read/write")  # read, read/write
+    leaving: Mapped[bool] = mapped_column(default=False)  # detached, but the guest has not let go yet
+    schedule: Mapped[str | None] = mapped_column(String(32))  # of the profile that made this snapshot
     date_created: Mapped[datetime] = _created()
     date_updated: Mapped[datetime] = _updated()
+    snapshots: Mapped[list["Disk"]] = relationship(
+        primaryjoin=lambda: and_(Disk.id == foreign(remote(Disk.source_id)), remote(Disk.type) == "snapshot"),
+        order_by=lambda: remote(Disk.id),
+        lazy="selectin",
+        join_depth=1,
+        viewonly=True,
+    )
 
 
 class Vm(Record):
@@ -159,6 +176,7 @@ class Vlan(Record):
     name: Mapped[str] = mapped_column(String(255))
     subnet: Mapped[str] = mapped_column(String(18))
     gateway: Mapped[str | None] = mapped_column(String(15))
+    network: Mapped[str] = mapped_column(String(64))  # libvirt's
     state: Mapped[str] = mapped_column(String(16), default="being_created")
     date_created: Mapped[datetime] = _created()
     date_updated: Mapped[datetime] = _updated()
@@ -177,6 +195,7 @@ class Iface(Record):
     state: Mapped[str] = mapped_column(String(16), default="being_created")
     vm_id: Mapped[int | None] = mapped_column(ForeignKey("vm.id"), index=True)
     num: Mapped[int | None]
+    leaving: Mapped[bool] = mapped_column(default=False)  # detached, but the guest has not let go yet
     date_created: Mapped[datetime] = _created()
     date_updated: Mapped[datetime] = _updated()
     ips: Mapped[list["Ip"]] = relationship(order_by="Ip.num", lazy="selectin", viewonly=True)
@@ -191,6 +210,7 @@ class Ip(Record):
     account_id: Mapped[int] = mapped_column(ForeignKey("account.id"), index=True)
     datacenter_id: Mapped[int] = mapped_column(ForeignKey("datacenter.id"))
     iface_id: Mapped[int] = mapped_column(ForeignKey("iface.id"), index=True)
+    vlan_id: Mapped[int | None] = mapped_column(ForeignKey("vlan.id"))
     ip: Mapped[str] = mapped_column(String(39))
     version: Mapped[int]
     num: Mapped[int]
@@ -198,7 +218,19 @@ class Ip(Record):
     state: Mapped[str] = mapped_column(String(16), default="being_created")
     date_created: Mapped[datetime] = _created()
     date_updated: Mapped[datetime] = _updated()
-    __table_args__ = (UniqueConstraint("datacenter_id", "ip"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        # private subnets may be the same on two vlans
+        Index(
+            "public_ip",
+            "datacenter_id",
+            "ip",
+            unique=True,
+            sqlite_where=text("vlan_id IS NULL"),
+            postgresql_where=text("vlan_id IS NULL"),
+        ),
+        UniqueConstraint("vlan_id", "ip"),
+        {"sqlite_autoincrement": True},
+    )
 
 
 class SshKey(Record):

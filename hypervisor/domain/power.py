@@ -124,6 +124,23 @@ def _unless(domain: libvirt.virDomain, wanted: State) -> Iterator[None]:
             raise
 
 
+def suspend(connection: libvirt.virConnect, uuid: str) -> None:
+    """Stop the domain's processors, unless it is paused, off or gone."""
+    if state(connection, uuid) is State.RUNNING:
+        domain = lookup(connection, uuid)
+        with explained(f"suspension of domain {domain.name()}"):
+            domain.suspend()
+
+
+def resume(connection: libvirt.virConnect, uuid: str) -> State:
+    """Let a paused domain go on; returns its state, whatever it was before."""
+    if state(connection, uuid) is State.PAUSED:
+        domain = lookup(connection, uuid)
+        with explained(f"resumption of domain {domain.name()}"):
+            domain.resume()
+    return state(connection, uuid)
+
+
 def request_shutdown(connection: libvirt.virConnect, uuid: str) -> None:
     """Press the power button; returns at once. A paused guest is resumed first: it could not hear it."""
     domain = lookup(connection, uuid)
@@ -183,6 +200,13 @@ def read(connection: libvirt.virConnect, uuid: str) -> DomainSpec:
     domain = lookup(connection, uuid)
     with explained(f"definition of domain {uuid}"):
         return parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+
+
+def read_live(connection: libvirt.virConnect, uuid: str) -> DomainSpec:
+    """What the domain is now; raises `NoDomain`."""
+    domain = lookup(connection, uuid)
+    with explained(f"definition of domain {uuid}"):
+        return parse(domain.XMLDesc())
 
 
 def labels(connection: libvirt.virConnect, uuid: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from api.methods.call import Services
 from api.methods.dispatch import Dispatcher
 from api.methods.faults import Fault
 from api.operations.jobs import Jobs, Origin, Planned
-from api.settings import Limits
+from api.settings import Limits, Settings
 from api.store.database import Store
 from api.store.keys import digest
 from api.store.models import (
@@ -54,7 +54,11 @@ class World:
     def __post_init__(self) -> None:
         jobs = Jobs(lambda: self.wakes.append(None))
         self.services = Services(
-            store=self.store, jobs=jobs, limits=Limits(cores=8), console_host="console.example.net"
+            store=self.store,
+            jobs=jobs,
+            limits=Limits(cores=8),
+            console_host="console.example.net",
+            snapshot_profiles=Settings().snapshot_profiles,
         )
         self.dispatch = Dispatcher(self.services)
         self.accounts = {ALICE: self.get(Account, 1), BOB: self.get(Account, 2)}
@@ -123,7 +127,7 @@ class World:
 
     def vlan(self, name: str, key: str = ALICE, **values: Any) -> Vlan:
         """A private network of `key`'s account."""
-        given = {"datacenter_id": 1, "subnet": "10.7.13.0/24", "state": "created"} | values
+        given = {"datacenter_id": 1, "subnet": "10.7.13.0/24", "state": "created", "network": name} | values
         vlan = Vlan(account_id=self.accounts[key].id, name=name, **given)
         self.add(vlan)
         return vlan

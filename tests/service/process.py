@@ -168,12 +168,17 @@ class Service:
         self._clients.append(client)
         return client
 
+    def cli(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command of an administrator, whatever comes of it."""
+        return subprocess.run(
+            [sys.executable, "-m", "api.cli", *arguments],
+            cwd=ROOT, env=self._environment, check=False, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+
     def another_account(self, handle: str = "OTHER-GANDI") -> Client:
         """A client of another account."""
-        made = subprocess.run(
-            [sys.executable, "-m", "api.cli", "apikey", "create", "--account", handle],
-            cwd=ROOT, env=self._environment, check=True, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+        made = self.cli("apikey", "create", "--account", handle)
+        assert made.returncode == 0, made.stderr
         return self.client(made.stdout.strip())
 
     def domain(self, vm_id: int) -> libvirt.virDomain:

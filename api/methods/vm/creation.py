@@ -9,12 +9,12 @@ from sqlalchemy.orm import Session
 
 from api.methods import operation
 from api.methods.call import Call, Struct
-from api.methods.disk import make_record
+from api.methods.disk import DiskFromSpec, make_record
 from api.methods.faults import Cause, Object, refuse
 from api.methods.lookup import open_datacenter, own, source_disk
 from api.methods.parameters import Id
 from api.methods.table import method
-from api.methods.vm.parameters import BootParameters, DiskOfVM, VMCreateFromDescription, VMDescription
+from api.methods.vm.parameters import BootParameters, VMCreateFromDescription, VMDescription
 from api.operations.addresses import give
 from api.operations.jobs import Planned
 from api.store.models import Datacenter, Disk, Iface, SshKey, Vm
@@ -47,7 +47,7 @@ def create(call: Call, vm_spec: VMDescription) -> list[Struct]:
 
 @method("hosting.vm.create_from", "array")
 def create_from(
-    call: Call, vm_spec: VMCreateFromDescription, disk_spec: DiskOfVM, src_disk_id: Id
+    call: Call, vm_spec: VMCreateFromDescription, disk_spec: DiskFromSpec, src_disk_id: Id
 ) -> list[Struct]:
     """Create a disk from another one, or from an image's, and a virtual machine on it.
 
@@ -103,21 +103,8 @@ def _submit(
 
 
 def _record(session: Session, call: Call, spec: VMCreateFromDescription) -> Vm:
-    if spec.cores > call.limits.cores:
-        raise refuse(
-            Object.VM,
-            Cause.BADPARAMETER,
-            f"cores {spec.cores} is more than the host's limit of {call.limits.cores}",
-            "cores",
-        )
     most = max(spec.memory, spec.vm_max_memory or max(_LEAST_MAX_MEMORY, spec.memory))
-    if most > call.limits.memory:
-        raise refuse(
-            Object.VM,
-            Cause.BADPARAMETER,
-            f"memory {most} is more than the host's limit of {call.limits.memory} MiB",
-            "memory",
-        )
+    check_resources(call, spec.cores, most)
     vm = Vm(
         account_id=call.account.id,
         datacenter_id=spec.datacenter_id,
@@ -134,12 +121,29 @@ def _record(session: Session, call: Call, spec: VMCreateFromDescription) -> Vm:
     return vm
 
 
+def check_resources(call: Call, cores: int, memory: int) -> None:
+    """Refuse more cores or memory (MiB) than the host's limits."""
+    for asked, most, field in ((cores, call.limits.cores, "cores"), (memory, call.limits.memory, "memory")):
+        if asked > most:
+            raise refuse(
+                Object.VM,
+                Cause.BADPARAMETER,
+                f"{field} {asked} is more than the host's limit of {most}",
+                field,
+            )
+
+
+def hashed(password: str) -> str:
+    """The password as a guest keeps it: a crypt(3) string."""
+    return str(_PASSWORD.hash(password))
+
+
 def told_to_guest(session: Session, call: Call, spec: BootParameters) -> dict[str, Any]:
     """What the guest is told at its first boot; the password as the guest keeps it, never as it was given."""
     stored = [own(session, call, SshKey, key).value for key in spec.keys]
     return {
         "login": spec.login,
-        "password_hash": None if spec.password is None else _PASSWORD.hash(spec.password),
+        "password_hash": None if spec.password is None else hashed(spec.password),
         "ssh_keys": [*stored, *spec.ssh_key],
         "run": spec.run,
         "script": spec.script,

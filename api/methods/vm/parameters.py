@@ -105,16 +105,23 @@ class VMDescription(VMCreateFromDescription):
     sys_disk_id: Id
 
 
-class DiskOfVM(Parameters):
-    """The disk of ``hosting.vm.create_from``. Sizes are in MiB."""
+class VMUpdate(Parameters):
+    """What ``hosting.vm.update`` may change; `shares` has no effect. Memory is in MiB."""
 
-    datacenter_id: Id | None = None
-    name: Text | None = None
-    size: Int | None = None
-    type: Text = "data"
-    kernel: Text | None = None
-    cmdline: Text | dict[str, str | bool] | None = None
-    snapshot_profile: Int | None = None
+    console: bool | None = None
+    cores: Cores | None = None
+    hostname: Hostname | None = None
+    memory: Memory | None = None
+    password: Password | None = None
+    shares: Int | None = None
+    vm_max_memory: Memory | None = None
+
+
+class VMDiskAttachOptions(Parameters):
+    """How ``hosting.vm.disk_attach`` attaches."""
+
+    access: Text = "read/write"
+    position: Int | None = None
 
 
 class VMCountOptions(Parameters):

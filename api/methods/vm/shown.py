@@ -35,7 +35,7 @@ def full(call: Call, vm: Vm) -> Struct:
     return {
         **brief(vm),
         "console_url": call.services.console_host,
-        "disks": [disks.show(disk) for disk in vm.disks],
+        "disks": [disks.show(call, disk) for disk in vm.disks],
         "graph_urls": {
             "vcpu": [""] * vm.cores,
             "vdi": [""] * len(vm.disks),

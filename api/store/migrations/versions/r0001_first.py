@@ -118,6 +118,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("subnet", sa.String(length=18), nullable=False),
         sa.Column("gateway", sa.String(length=15), nullable=True),
+        sa.Column("network", sa.String(length=64), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("date_created", sa.DateTime(), nullable=False),
         sa.Column("date_updated", sa.DateTime(), nullable=False),
@@ -175,6 +176,8 @@ def upgrade() -> None:
         sa.Column("vm_id", sa.Integer(), nullable=True),
         sa.Column("position", sa.Integer(), nullable=True),
         sa.Column("access", sa.String(length=16), nullable=False),
+        sa.Column("leaving", sa.Boolean(), nullable=False),
+        sa.Column("schedule", sa.String(length=32), nullable=True),
         sa.Column("date_created", sa.DateTime(), nullable=False),
         sa.Column("date_updated", sa.DateTime(), nullable=False),
         sa.ForeignKeyConstraint(["account_id"], ["account.id"], name="fk_disk_account_id_account"),
@@ -199,6 +202,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("vm_id", sa.Integer(), nullable=True),
         sa.Column("num", sa.Integer(), nullable=True),
+        sa.Column("leaving", sa.Boolean(), nullable=False),
         sa.Column("date_created", sa.DateTime(), nullable=False),
         sa.Column("date_updated", sa.DateTime(), nullable=False),
         sa.ForeignKeyConstraint(["account_id"], ["account.id"], name="fk_iface_account_id_account"),
@@ -238,6 +242,7 @@ def upgrade() -> None:
         sa.Column("account_id", sa.Integer(), nullable=False),
         sa.Column("datacenter_id", sa.Integer(), nullable=False),
         sa.Column("iface_id", sa.Integer(), nullable=False),
+        sa.Column("vlan_id", sa.Integer(), nullable=True),
         sa.Column("ip", sa.String(length=39), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("num", sa.Integer(), nullable=False),
@@ -248,9 +253,18 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["account_id"], ["account.id"], name="fk_ip_account_id_account"),
         sa.ForeignKeyConstraint(["datacenter_id"], ["datacenter.id"], name="fk_ip_datacenter_id_datacenter"),
         sa.ForeignKeyConstraint(["iface_id"], ["iface.id"], name="fk_ip_iface_id_iface"),
+        sa.ForeignKeyConstraint(["vlan_id"], ["vlan.id"], name="fk_ip_vlan_id_vlan"),
         sa.PrimaryKeyConstraint("id", name="pk_ip"),
-        sa.UniqueConstraint("datacenter_id", "ip", name="uq_ip_datacenter_id_ip"),
+        sa.UniqueConstraint("vlan_id", "ip", name="uq_ip_vlan_id_ip"),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_ip_account_id", "ip", ["account_id"])
+    op.create_index(
+        "public_ip",
+        "ip",
+        ["datacenter_id", "ip"],
+        unique=True,
+        sqlite_where=sa.text("vlan_id IS NULL"),
+        postgresql_where=sa.text("vlan_id IS NULL"),
+    )
     op.create_index("ix_ip_iface_id", "ip", ["iface_id"])

@@ -1,0 +1,120 @@
+"""Snapshots by profile: taken once in each period of a schedule, the oldest beyond the kept ones deleted."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.operations.disk import volume_name
+from api.operations.jobs import Jobs, Origin, Planned
+from api.settings import ScheduleSettings, SnapshotProfileSettings
+from api.store.database import Store
+from api.store.models import Account, Disk, now
+
+log = logging.getLogger(__name__)
+
+_ORIGIN = "snapshot profile"
+
+
+def period(moment: datetime, every: int) -> int:
+    """The number of the period of `every` seconds that the UTC `moment` is in."""
+    return int(moment.replace(tzinfo=UTC).timestamp()) // every
+
+
+class Schedules:
+    """Takes snapshots as the profiles of the disks say."""
+
+    def __init__(
+        self,
+        store: Store,
+        jobs: Jobs,
+        profiles: Sequence[SnapshotProfileSettings],
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._profiles = {profile.id: profile for profile in profiles}
+        self._clock = clock
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        shortest = min(
+            (one.every for each in self._profiles.values() for one in each.schedules), default=3600
+        )
+        while True:
+            try:
+                self.tick()
+            except Exception:
+                log.exception("snapshots by profile failed; they are tried again in the next period")
+            elapsed = int(self._clock().replace(tzinfo=UTC).timestamp()) % shortest
+            if self._ending.wait(shortest - elapsed):
+                return
+
+    def tick(self) -> None:
+        """Take the snapshots that are due now, and delete those that are too many."""
+        moment = self._clock()
+        with self._store.writing() as session:
+            disks = session.scalars(
+                select(Disk).where(
+                    Disk.snapshot_profile_id.in_(self._profiles), Disk.type == "data", Disk.state == "created"
+                )
+            ).all()
+            for disk in disks:
+                for schedule in self._profiles[disk.snapshot_profile_id or 0].schedules:
+                    self._follow(session, disk, schedule, moment)
+
+    def _follow(self, session: Session, disk: Disk, schedule: ScheduleSettings, moment: datetime) -> None:
+        versions = list(
+            session.scalars(
+                select(Disk)
+                .where(Disk.source_id == disk.id, Disk.type == "snapshot", Disk.schedule == schedule.name)
+                .order_by(Disk.date_created.desc(), Disk.id.desc())
+            )
+        )
+        current = period(moment, schedule.every)
+        if not versions or period(versions[0].date_created, schedule.every) < current:
+            versions.insert(0, self._take(session, disk, schedule, moment))
+        for old in versions[schedule.kept :]:
+            self._submit(session, old, "disk_delete", [f"disk:{old.id}"])
+
+    def _take(self, session: Session, disk: Disk, schedule: ScheduleSettings, moment: datetime) -> Disk:
+        snapshot = Disk(
+            account_id=disk.account_id,
+            datacenter_id=disk.datacenter_id,
+            name=f"{disk.name}_{schedule.name}_{moment:%Y%m%dT%H%M%S}"[:255],
+            size=disk.size,
+            type="snapshot",
+            label=disk.label,
+            source_id=disk.id,
+            kernel_version=disk.kernel_version,
+            kernel_cmdline=disk.kernel_cmdline,
+            schedule=schedule.name,
+            date_created=moment,
+            volume="",
+        )
+        session.add(snapshot)
+        session.flush()
+        snapshot.volume = volume_name(snapshot.id)
+        claims = [f"disk:{snapshot.id}", f"disk:{disk.id}"]
+        if disk.vm_id is not None:
+            claims.append(f"vm:{disk.vm_id}")
+        self._submit(session, snapshot, "disk_create", claims)
+        return snapshot
+
+    def _submit(self, session: Session, disk: Disk, workflow: str, claims: list[str]) -> None:
+        origin = Origin(session.get_one(Account, disk.account_id), _ORIGIN)
+        planned = [Planned(workflow, disk_id=disk.id)]
+        self._jobs.submit(session, origin, workflow, {"disk_id": disk.id}, planned, claims)

@@ -1,0 +1,112 @@
+"""Private networks of an account: one libvirt network each, on which the host answers nothing but DHCP."""
+
+import ipaddress
+import logging
+import secrets
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.operations.backend import Backend
+from api.operations.engine import workflow
+from api.operations.run import Run
+from api.store.models import Operation, Vlan
+from hypervisor import network
+from hypervisor.errors import HypervisorError
+from hypervisor.network import Mode, NetworkSpec, Outcome
+
+log = logging.getLogger(__name__)
+
+
+def network_name() -> str:
+    """A name for the network of a new vlan; the random part is its bridge's name too."""
+    return f"hypervisor-vlan-{secrets.token_hex(4)}"
+
+
+@workflow("vlan_create")
+async def create(run: Run, vlan_id: int) -> None:
+    """Make the private network."""
+    async with run.undone_by(discard, run.backend, vlan_id), run.operation("vlan_create") as outcome:
+        await run.step(ensure, run.backend, vlan_id)
+        outcome.records(lambda session: created(session, vlan_id))
+
+
+@workflow("vlan_update")
+async def update(run: Run, vlan_id: int) -> None:
+    """Bring the private network in line with its record.
+
+    A new gateway is told to guests from the network's next start on: it does not start anew under them.
+    """
+    async with run.operation("vlan_update") as outcome:
+        waits = await run.step(ensure, run.backend, vlan_id)
+        if waits:
+            outcome.records(lambda session: _note(session, run.job_id))
+
+
+@workflow("vlan_delete")
+async def delete(run: Run, vlan_id: int) -> None:
+    """Remove the private network."""
+    async with run.operation("vlan_delete") as outcome:
+        await run.step(remove, run.backend, vlan_id)
+        outcome.records(lambda session: forget(session, vlan_id))
+
+
+def ensure(backend: Backend, vlan_id: int) -> bool:
+    """Define and start the private network as its record has it; returns whether a change has to wait."""
+    with backend.store.reading() as session:
+        vlan = session.get_one(Vlan, vlan_id)
+    return network.ensure(backend.connection.handle(wait=30), spec(vlan)) is Outcome.PENDING
+
+
+def ensure_all(backend: Backend) -> None:
+    """Have every private network run, and the host closed to its guests, as after a restart of the host."""
+    with backend.store.reading() as session:
+        vlans = session.scalars(select(Vlan.id).where(Vlan.state == "created")).all()
+    for vlan_id in vlans:
+        try:
+            ensure(backend, vlan_id)
+        except HypervisorError as error:
+            log.warning("vlan#%d does not work: %s", vlan_id, error)
+
+
+def spec(vlan: Vlan) -> NetworkSpec:
+    """The libvirt network of the vlan."""
+    return NetworkSpec(
+        name=vlan.network,
+        bridge=f"hvl-{vlan.network[-8:]}",
+        ipv4=ipaddress.IPv4Interface(vlan.subnet),
+        mode=Mode.PRIVATE,
+        router=None if vlan.gateway is None else ipaddress.IPv4Address(vlan.gateway),
+    )
+
+
+def remove(backend: Backend, vlan_id: int) -> None:
+    """Remove the private network, unless it is gone."""
+    with backend.store.reading() as session:
+        vlan = session.get(Vlan, vlan_id)
+    if vlan is not None:
+        network.remove(backend.connection.handle(wait=30), vlan.network)
+
+
+def discard(backend: Backend, vlan_id: int) -> None:
+    """Undo an unfinished vlan: its network and its record."""
+    remove(backend, vlan_id)
+    with backend.store.writing() as session:
+        forget(session, vlan_id)
+
+
+def created(session: Session, vlan_id: int) -> None:
+    """Record that the vlan exists."""
+    session.get_one(Vlan, vlan_id).state = "created"
+
+
+def _note(session: Session, job_id: int) -> None:
+    for operation in session.scalars(select(Operation).where(Operation.job_id == job_id)):
+        operation.params = {**operation.params, "applied": {"gateway": "when the network starts anew"}}
+
+
+def forget(session: Session, vlan_id: int) -> None:
+    """Remove the vlan's record, unless it is gone."""
+    vlan = session.get(Vlan, vlan_id)
+    if vlan is not None:
+        session.delete(vlan)
