@@ -29,6 +29,7 @@ _LIFECYCLE = {
 
 # between attempts to connect, in seconds: doubled after each
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_LOOK_AGAIN = 60.0  # seconds between two looks at everything that events should have told
 _STOP_PATIENCE = 5.0
 
 _loop_lock = threading.Lock()
@@ -144,7 +145,9 @@ class Connection:
         self._replace(opened.handle)
         self.events.publish(Event(Kind.RESYNC))
         while not (lost.is_set() or self._ending.is_set()):
-            self._wake.wait()
+            if not self._wake.wait(_LOOK_AGAIN):
+                # libvirt sends no event for a domain that dies while a new libvirtd looks it over
+                self.events.publish(Event(Kind.RESYNC))
             self._wake.clear()
         self._replace(None)
         opened.release()

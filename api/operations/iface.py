@@ -57,7 +57,8 @@ def reserve(backend: Backend, iface_id: int) -> None:
             mac=iface.mac,
             ipv4=ipaddress.IPv4Address(addresses[4]) if 4 in addresses else None,
             ipv6=ipaddress.IPv6Address(addresses[6]) if 6 in addresses else None,
-            hostname=None if vm is None else vm.hostname,
+            # the DHCP server's name for the guest is one label; the whole name is the seed's affair
+            hostname=None if vm is None else vm.hostname.partition(".")[0],
         ),
     )
 
