@@ -16,7 +16,7 @@ KEPT := CI,HYPERVISOR_CONFIG,HYPERVISOR_LISTEN,HYPERVISOR_STATE,HYPERVISOR_API_K
 # A lab needs root.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=$(KEPT))
 
-.PHONY: help setup run test bench lint format clean packages images
+.PHONY: help setup run test bench lint format clean packages images tiny debian-12
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ run: $(READY) ## serve the API; prints the endpoint, a key and a first VM to pas
 test: lint images ## lint, then run every test in private labs
 	$(AS_ROOT) $(BIN)/python -m tests $(ARGS)
 
-bench: images ## print the performance table
+bench: tiny ## print the performance table
 	$(AS_ROOT) $(BIN)/hypervisor lab -- $(BIN)/python -m tests.bench $(ARGS)
 
 lint: $(READY) ## check style, types and the layers
@@ -47,9 +47,10 @@ clean: ## remove the environment and all caches; the service's data stays
 	$(if $(AS_ROOT),sudo) find api hypervisor tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The images that the tests boot; nothing to do once they are there.
-images: $(READY)
-	@$(AS_ROOT) $(BIN)/hypervisor image build tiny
-	@$(AS_ROOT) $(BIN)/hypervisor image build debian-12
+images: tiny debian-12
+
+tiny debian-12: $(READY)
+	@$(AS_ROOT) $(BIN)/hypervisor image build $@
 
 packages:
 	@vagrant/provision.sh --check >/dev/null || vagrant/provision.sh

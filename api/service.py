@@ -37,10 +37,10 @@ from api.operations.jobs import Jobs
 from api.operations.observer import Observer
 from api.operations.schedule import Schedules
 from api.settings import Settings
+from api.store import revision
 from api.store.content import populate
 from api.store.database import Store
 from api.store.keys import first_account
-from api.store.schema import upgrade
 from api.wire.application import Application
 from hypervisor.acceleration import usable
 from hypervisor.connection import Connection
@@ -140,7 +140,10 @@ def open_store(settings: Settings) -> Store:
     The API key of a first start is left in the file ``apikey`` in the state folder, for its owner only.
     """
     store = Store(settings.database_url)
-    upgrade(store)
+    if revision.current(store) != revision.HEAD:
+        from api.store.schema import upgrade
+
+        upgrade(store)
     with store.writing() as session:
         populate(session, settings)
         key = first_account(session, settings)

@@ -14,8 +14,6 @@ from api.store.models import Datacenter, Disk, Iface, Vm
 from hypervisor.domain import hotplug, power
 from hypervisor.domain.power import State
 
-_ON = (State.RUNNING, State.PAUSED)
-
 
 @workflow("disk_attach")
 async def attach_disk(run: Run, vm_id: int, disk_id: int, position: int | None, access: str) -> None:

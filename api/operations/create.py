@@ -6,7 +6,6 @@ from api.operations import blueprint
 from api.operations import disk as disks
 from api.operations import iface as ifaces
 from api.operations.backend import Backend
-from api.operations.bandwidth import enforce
 from api.operations.engine import workflow
 from api.operations.observer import observed, settle, state_of
 from api.operations.run import OperationFailed, Run
@@ -71,7 +70,6 @@ def build(backend: Backend, vm_id: int) -> str:
             volume.upload(connection, pool, blueprint.seed_volume(vm), build_iso(blueprint.seed(vm)), "raw")
             power.define(connection, blueprint.domain(backend, session, vm))
         power.start(connection, vm.uuid)
-    enforce(backend, vm_id)
     return state_of(backend, vm_id)
 
 
@@ -79,7 +77,7 @@ def check_halted(backend: Backend, vm_id: int) -> None:
     """Refuse to go on when the guest runs, because a stop queued before the deletion failed."""
     with backend.store.reading() as session:
         uuid = session.get_one(Vm, vm_id).uuid
-    if power.state(backend.connection.handle(wait=30), uuid) in (power.State.RUNNING, power.State.PAUSED):
+    if power.state(backend.connection.handle(wait=30), uuid).powered:
         raise OperationFailed(f"vm#{vm_id} is running: stop it, then delete it again")
 
 

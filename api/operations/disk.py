@@ -56,7 +56,7 @@ def make_volume(backend: Backend, disk_id: int) -> None:
     base = volume.path(connection, pool, source.volume)
     if source.account_id is None:
         volume.create_overlay(connection, pool, disk.volume, disk.size, base)
-    elif user is not None and power.state(connection, user.uuid) in (power.State.RUNNING, power.State.PAUSED):
+    elif user is not None and power.state(connection, user.uuid).powered:
         target = volume.create_empty(connection, pool, disk.volume, source.size)
         devices.copy_disk(connection, user.uuid, base, target)
         volume.resize(connection, pool, disk.volume, disk.size)
@@ -71,7 +71,7 @@ def grow(backend: Backend, disk_id: int, size: int) -> None:
         pool = session.get_one(Datacenter, disk.datacenter_id).pool
         vm = None if disk.vm_id is None else session.get_one(Vm, disk.vm_id)
     connection = backend.connection.handle(wait=30)
-    if vm is not None and power.state(connection, vm.uuid) in (power.State.RUNNING, power.State.PAUSED):
+    if vm is not None and power.state(connection, vm.uuid).powered:
         devices.resize_disk(connection, vm.uuid, volume.path(connection, pool, disk.volume), size)
     else:
         volume.resize(connection, pool, disk.volume, size)

@@ -57,11 +57,13 @@ class Observer:
             vm = session.scalar(select(Vm).where(Vm.uuid == event.uuid))
             if vm is None:
                 return
-            if vm.state in _OBSERVED:
+            # in any other state an operation is at it, which settles what became of it
+            observed = vm.state in _OBSERVED
+            if observed:
                 vm.state = _CHANGES[event.kind]
             if event.kind in (Kind.STOPPED, Kind.CRASHED):
                 _free_leaving(session, vm, plugged={})
-        if event.kind is Kind.STARTED:
+        if observed and event.kind is Kind.STARTED:
             # also of one that somebody else started
             enforce(self._backend, vm.id)
         if event.kind in (Kind.STOPPED, Kind.CRASHED):
@@ -124,14 +126,19 @@ def observed(session: Session, vm_id: int, state: str) -> None:
 
 
 def settle(backend: Backend, vm_id: int) -> None:
-    """Make sure that the state recorded at the end of an operation is still the domain's.
+    """Make sure that the state recorded at the end of an operation is still the domain's, and that a machine
+    that runs keeps to its bandwidth.
 
-    An event that came just before was passed over, because the recorded state was not one to be observed.
+    An event that came just before was passed over, because the recorded state was not one to be observed; the
+    one that sets the limits may have been lost with the connection.
     """
     while True:
         state = state_of(backend, vm_id)
         with backend.store.reading() as session:
-            if session.get_one(Vm, vm_id).state in (state, "deleted", "locked"):
-                return
+            recorded = session.get_one(Vm, vm_id).state
+        if recorded in (state, "deleted", "locked"):
+            break
         with backend.store.writing() as session:
             observed(session, vm_id, state)
+    if state == "running":
+        enforce(backend, vm_id)

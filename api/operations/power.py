@@ -15,19 +15,14 @@ from hypervisor.domain.power import State
 from hypervisor.errors import HypervisorError
 from hypervisor.events import Kind
 
-_ON = (State.RUNNING, State.PAUSED)
-
 
 @workflow("vm_stop")
 async def stop(run: Run, vm_id: int) -> None:
-    """Send a stop message, send it again, and when the guest has still not halted in time, cut the power."""
-    backend = run.backend
+    """Halt the guest, or cut it off."""
     async with run.operation("vm_stop") as outcome:
-        uuid, begun = await run.step(note_time, backend, vm_id)
-        await run.wait(shut_down, backend, uuid, begun)
-        await run.step(cut_off, backend, uuid)
+        await halt(run, vm_id)
         outcome.records(lambda session: observed(session, vm_id, "halted"))
-    await run.step(settle, backend, vm_id)
+    await run.step(settle, run.backend, vm_id)
 
 
 @workflow("vm_reboot")
@@ -40,6 +35,13 @@ async def reboot(run: Run, vm_id: int) -> None:
             await run.step(reset, backend, uuid)
         outcome.records(lambda session: observed(session, vm_id, "running"))
     await run.step(settle, backend, vm_id)
+
+
+async def halt(run: Run, vm_id: int) -> None:
+    """Send a stop message, send it again, and when the guest has still not halted in time, cut the power."""
+    uuid, begun = await run.step(note_time, run.backend, vm_id)
+    await run.wait(shut_down, run.backend, uuid, begun)
+    await run.step(cut_off, run.backend, uuid)
 
 
 def note_time(backend: Backend, vm_id: int) -> tuple[str, float]:
@@ -57,7 +59,7 @@ async def shut_down(backend: Backend, uuid: str, begun: float) -> None:
             if time.time() < deadline:
                 await asyncio.to_thread(_tell, backend, uuid, power.request_shutdown)
             while (remaining := deadline - time.time()) > 0:
-                if await asyncio.to_thread(_state, backend, uuid) not in _ON:
+                if not (await asyncio.to_thread(_state, backend, uuid)).powered:
                     return
                 await watch.next(remaining)
 
@@ -71,7 +73,7 @@ async def rebooted(backend: Backend, uuid: str, begun: float) -> bool:
         await asyncio.to_thread(_tell, backend, uuid, power.request_reboot)
         while (remaining := deadline - time.time()) > 0:
             # looked at first: a guest that halted before the watch began causes no event any more
-            if await asyncio.to_thread(_state, backend, uuid) not in _ON:
+            if not (await asyncio.to_thread(_state, backend, uuid)).powered:
                 return False
             event = await watch.next(remaining)
             if event is not None and event.kind is Kind.REBOOT:
@@ -87,7 +89,7 @@ def cut_off(backend: Backend, uuid: str) -> None:
 def reset(backend: Backend, uuid: str) -> None:
     """Reset the machine; one that has halted is started."""
     connection = backend.connection.handle(wait=30)
-    if power.state(connection, uuid) in _ON:
+    if power.state(connection, uuid).powered:
         power.reset(connection, uuid)
     else:
         power.start(connection, uuid)
@@ -103,5 +105,5 @@ def _tell(backend: Backend, uuid: str, message: Callable[[Handle, str], None]) -
         message(connection, uuid)
     except HypervisorError:
         # the guest may have halted just before
-        if power.state(connection, uuid) in _ON:
+        if power.state(connection, uuid).powered:
             raise

@@ -9,7 +9,7 @@ from api.operations.backend import Backend
 from api.operations.create import build
 from api.operations.engine import workflow
 from api.operations.observer import observed, settle
-from api.operations.power import cut_off, note_time, shut_down
+from api.operations.power import halt
 from api.operations.run import Run
 from api.store.models import Datacenter, Disk, Vm
 from hypervisor.domain import hotplug, power
@@ -35,9 +35,7 @@ async def rollback(
     async with run.undone_by(undo, backend, vm_id, running, old_id, new_id, position, access):
         if vm_id is not None and running:
             async with run.operation("vm_stop") as outcome:
-                uuid, begun = await run.step(note_time, backend, vm_id)
-                await run.wait(shut_down, backend, uuid, begun)
-                await run.step(cut_off, backend, uuid)
+                await halt(run, vm_id)
                 outcome.records(lambda session: observed(session, vm_id, "halted"))
         if vm_id is not None:
             async with run.operation("disk_detach") as outcome:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from dbos import DBOS
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
@@ -97,16 +97,14 @@ class Run:
 
     @asynccontextmanager
     async def operation(self, kind: str) -> AsyncIterator["Outcome"]:
-        """Show the job's operation of type `kind` as RUN during the block and DONE after it.
+        """Show the job's operation of type `kind` as DONE after the block, and the next one as RUN.
 
-        What the block registers with the `Outcome` is recorded together with DONE, so that a client that
-        sees the one sees the other.
+        The job's first one was shown as RUN when the job began. What the block registers with the `Outcome`
+        is recorded together with DONE, so that a client that sees the one sees the other.
         """
-        store = self.backend.store
-        await asyncio.to_thread(_begin, store, self.job_id, kind)
         outcome = Outcome()
         yield outcome
-        await asyncio.to_thread(_finish, store, self.job_id, kind, outcome)
+        await asyncio.to_thread(_finish, self.backend.store, self.job_id, kind, outcome)
 
 
 @dataclass
@@ -120,32 +118,32 @@ class Outcome:
         self.record = change
 
 
-def _operations(job_id: int, kind: str, step: str) -> Any:
-    return (Operation.job_id == job_id, Operation.type == kind, Operation.step == step)
-
-
-def _begin(store: Store, job_id: int, kind: str) -> None:
+def _begin_next(session: Session, job_id: int) -> None:
+    """Show the first of the job's waiting operations as RUN."""
     moment = now()
-    with store.writing() as session:
-        session.execute(
-            update(Operation)
-            .where(*_operations(job_id, kind, "WAIT"))
-            .values(step="RUN", date_start=moment, date_updated=moment)
-        )
+    first = select(func.min(Operation.id)).where(Operation.job_id == job_id, Operation.step == "WAIT")
+    session.execute(
+        update(Operation)
+        .where(Operation.id == first.scalar_subquery())
+        .values(step="RUN", date_start=moment, date_updated=moment)
+    )
 
 
 def _finish(store: Store, job_id: int, kind: str, outcome: Outcome) -> None:
+    this = (Operation.job_id == job_id, Operation.type == kind, Operation.step == "RUN")
     with store.writing() as session:
         # a second execution of the job finds it done already
-        done: Any = session.execute(
-            update(Operation).where(*_operations(job_id, kind, "RUN")).values(step="DONE", date_updated=now())
-        )
-        if done.rowcount and outcome.record is not None:
+        done: Any = session.execute(update(Operation).where(*this).values(step="DONE", date_updated=now()))
+        if not done.rowcount:
+            return
+        if outcome.record is not None:
             outcome.record(session)
+        _begin_next(session, job_id)
 
 
 def begin_job(store: Store, job_id: int) -> tuple[str, dict[str, Any]] | None:
-    """Take the job up; returns its workflow and arguments, or None when it was cancelled before."""
+    """Take the job up and show its first operation as RUN; returns its workflow and arguments, or None when
+    it was cancelled before."""
     with store.writing() as session:
         job = session.get_one(Job, job_id)
         waiting = session.scalar(
@@ -153,7 +151,9 @@ def begin_job(store: Store, job_id: int) -> tuple[str, dict[str, Any]] | None:
         )
         if waiting is None:
             return None
-        job.started = True
+        if not job.started:
+            job.started = True
+            _begin_next(session, job_id)
         return job.workflow, job.arguments
 
 

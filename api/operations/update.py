@@ -10,13 +10,11 @@ from api.operations.backend import Backend
 from api.operations.create import build
 from api.operations.engine import workflow
 from api.operations.observer import observed, settle
-from api.operations.power import cut_off, note_time, shut_down
+from api.operations.power import halt
 from api.operations.run import Run
 from api.store.models import Operation, Vm
 from hypervisor.domain import power, resources
 from hypervisor.domain.power import State
-
-_ON = (State.RUNNING, State.PAUSED)
 
 
 @workflow("vm_update")
@@ -27,11 +25,8 @@ async def update(run: Run, vm_id: int, changes: dict[str, Any], password_hash: s
     """
     backend = run.backend
     async with run.operation("vm_update") as outcome:
-        reboot = await run.step(change, backend, vm_id, changes)
-        if reboot and await run.step(runs, backend, vm_id):
-            uuid, begun = await run.step(note_time, backend, vm_id)
-            await run.wait(shut_down, backend, uuid, begun)
-            await run.step(cut_off, backend, uuid)
+        if await run.step(change, backend, vm_id, changes):
+            await halt(run, vm_id)
             if password_hash is not None:
                 await run.step(keep_password, backend, vm_id, password_hash)
             state = await run.step(build, backend, vm_id)
@@ -51,17 +46,13 @@ def change(backend: Backend, vm_id: int, changes: dict[str, Any]) -> bool:
         vm = session.get_one(Vm, vm_id)
         for key, value in changes.items():
             setattr(vm, key, value)
-    if "vm_max_memory" not in changes or not runs(backend, vm_id):
+    if "vm_max_memory" not in changes:
         return False
-    running = power.read_live(backend.connection.handle(wait=30), vm.uuid)
-    return running.max_memory != vm.vm_max_memory
-
-
-def runs(backend: Backend, vm_id: int) -> bool:
-    """Whether the guest runs."""
-    with backend.store.reading() as session:
-        uuid = session.get_one(Vm, vm_id).uuid
-    return power.state(backend.connection.handle(wait=30), uuid) in _ON
+    connection = backend.connection.handle(wait=30)
+    return (
+        power.state(connection, vm.uuid).powered
+        and power.read_live(connection, vm.uuid).max_memory != vm.vm_max_memory
+    )
 
 
 def adapt(backend: Backend, vm_id: int) -> dict[str, str]:

@@ -42,12 +42,6 @@ def upgrade(store: Store) -> str | None:
     return copy
 
 
-def current(store: Store) -> str | None:
-    """The revision of the schema, None for a database without one."""
-    with store.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
-
-
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))

@@ -10,20 +10,19 @@ import string
 import libvirt
 from lxml import etree
 
-from hypervisor.domain.power import State, lookup, state
+from hypervisor.domain.power import lookup, state
 from hypervisor.domain.spec import DiskSpec, InterfaceSpec
 from hypervisor.domain.xml import disk_element, interface_element, parse
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import explained
 from hypervisor.network import bandwidth, bridge
 
-_ON = (State.RUNNING, State.PAUSED)
 _GONE = (libvirt.VIR_ERR_DEVICE_MISSING, libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
 
 
 def plugged(connection: libvirt.virConnect, uuid: str) -> dict[str, str]:
     """What is in the running domain: target or MAC by device alias; empty when it does not run."""
-    if state(connection, uuid) not in _ON:
+    if not state(connection, uuid).powered:
         return {}
     domain = lookup(connection, uuid)
     with explained(f"devices of domain {domain.name()}"):
@@ -84,7 +83,7 @@ def unlimit_gone() -> None:
 
 def limit(connection: libvirt.virConnect, uuid: str, rates: dict[str, float]) -> None:
     """Limit the running domain's interfaces, by alias, to `rates` in kbit/s, each way."""
-    if state(connection, uuid) not in _ON:
+    if not state(connection, uuid).powered:
         return
     domain = lookup(connection, uuid)
     with explained(f"interfaces of domain {domain.name()}"):

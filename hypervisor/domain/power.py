@@ -23,6 +23,11 @@ class State(StrEnum):
     OFF = "off"
     ABSENT = "absent"
 
+    @property
+    def powered(self) -> bool:
+        """Whether the machine is on, be it paused."""
+        return self in (State.RUNNING, State.PAUSED)
+
 
 _RUNNING = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED, libvirt.VIR_DOMAIN_SHUTDOWN)
 _PAUSED = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED)

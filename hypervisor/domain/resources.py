@@ -6,7 +6,6 @@ from hypervisor.domain.power import State, lookup, state
 from hypervisor.domain.xml import parse
 from hypervisor.libvirt_errors import explained
 
-_ON = (State.RUNNING, State.PAUSED)
 AT_NEXT_START = "at next start"
 
 
@@ -16,7 +15,7 @@ def adapt(connection: libvirt.virConnect, uuid: str, *, memory: int, vcpus: int)
     Returns what has to wait for the next start: more memory than the ceiling it was started with, fewer cores
     than it has. Empty when the domain does not run.
     """
-    if state(connection, uuid) not in _ON:
+    if not state(connection, uuid).powered:
         return {}
     domain = lookup(connection, uuid)
     waiting: dict[str, str] = {}

@@ -19,7 +19,6 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from hypervisor.network import traffic
-from hypervisor.network.bridge import taps
 from hypervisor.network.errors import NoShaping
 
 log = logging.getLogger(__name__)
@@ -95,11 +94,6 @@ def sweep() -> list[str]:
         for name in swept:
             traffic.remove(kernel, name)
     return swept
-
-
-def tap_of(domain_xml: str, mac: str) -> str | None:
-    """The tap of the interface with that MAC; None when the domain does not run or has no such interface."""
-    return taps(domain_xml).get(mac.lower()) or None
 
 
 @contextmanager

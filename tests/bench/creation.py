@@ -15,7 +15,7 @@ from hypervisor.network import random_mac
 from hypervisor.storage import pool, volume
 from tests.bench.service import Client
 
-ROUNDS = 9
+ROUNDS = 15
 _POOL = "hypervisor-fr-sd5"
 _NETWORK = "hypervisor-fr-sd5"
 

@@ -274,10 +274,9 @@ def test_a_tap_that_goes_meanwhile(tap: str, monkeypatch: pytest.MonkeyPatch, st
     assert not bridge.interface_exists(ifb_of(tap))
 
 
-def test_tap_of() -> None:
+def test_taps() -> None:
     xml = """<domain><devices>
       <interface type='bridge'><mac address='52:54:00:AA:BB:CC'/><target dev='vnet3'/></interface>
       <interface type='bridge'><mac address='52:54:00:aa:bb:cd'/></interface>
     </devices></domain>"""
-    assert bandwidth.tap_of(xml, "52:54:00:aa:bb:CC") == "vnet3"
-    assert bandwidth.tap_of(xml, "52:54:00:aa:bb:cd") is None
+    assert bridge.taps(xml) == {"52:54:00:aa:bb:cc": "vnet3", "52:54:00:aa:bb:cd": ""}

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from api.store import schema
+from api.store import revision, schema
 from api.store.database import Store
 from api.store.models import Account, ApiKey, Record, Vm
 
@@ -61,6 +61,12 @@ def test_models_and_revisions_agree(store: Store) -> None:
         assert compare_metadata(context, Record.metadata) == []
 
 
+def test_the_newest_revision_is_known_without_alembic(store: Store) -> None:
+    assert revision.current(store) is None
+    schema.upgrade(store)
+    assert revision.current(store) == revision.HEAD
+
+
 def test_revisions_make_what_the_models_would(store: Store, tmp_path: Path) -> None:
     schema.upgrade(store)
     other = Store(f"sqlite:///{tmp_path / 'other.db'}")
@@ -81,7 +87,7 @@ def definitions(store: Store) -> dict[str, str]:
 def test_again_changes_nothing(store: Store, tmp_path: Path) -> None:
     schema.upgrade(store)
     assert schema.upgrade(store) is None
-    assert schema.current(store) == "0001"
+    assert revision.current(store) == "0001"
     assert sorted(file.name for file in tmp_path.glob("store.db*") if "-" not in file.name) == ["store.db"]
 
 
@@ -108,7 +114,7 @@ def test_four_at_once(store: Store) -> None:
     for one in others:
         one.close()
     assert failures == []
-    assert schema.current(store) == "0001"
+    assert revision.current(store) == "0001"
 
 
 def test_upgrade_keeps_rows_and_a_copy(store: Store, migrations: Path, tmp_path: Path) -> None:
@@ -120,7 +126,7 @@ def test_upgrade_keeps_rows_and_a_copy(store: Store, migrations: Path, tmp_path:
     (migrations / "versions" / "next.py").write_text(REVISION.format(broken=""))
     copy = schema.upgrade(store)
     assert copy == str(tmp_path / "store.db.0001")
-    assert schema.current(store) == "next"
+    assert revision.current(store) == "next"
     with store.reading() as session:
         assert session.get_one(ApiKey, 1).account.handle == "ALICE-GANDI"
     assert "nickname" in {column["name"] for column in inspect(store.engine).get_columns("account")}
@@ -150,7 +156,7 @@ def test_a_failed_upgrade_changes_nothing(
     with pytest.raises(error):
         schema.upgrade(store)
     assert definitions(store) == before
-    assert schema.current(store) == "0001"
+    assert revision.current(store) == "0001"
     with store.reading() as session:
         assert session.get_one(ApiKey, 1).account.handle == "ALICE-GANDI"
 
@@ -169,7 +175,7 @@ def test_a_newer_database_is_refused(store: Store) -> None:
         schema.SchemaError, match=r"revision '9999'.*a newer version wrote it\. Start that version"
     ):
         schema.upgrade(store)
-    assert schema.current(store) == "9999"
+    assert revision.current(store) == "9999"
 
 
 def test_another_programs_database_is_refused(store: Store) -> None:
