@@ -58,6 +58,7 @@ async def detach_iface(run: Run, vm_id: int, iface_id: int) -> None:
 
 async def take_out_disk(run: Run, vm_id: int, disk_id: int) -> None:
     """Take the disk out of the definition and of the running guest; raises when the guest holds on to it."""
+    await run.step(check_not_root, run.backend, vm_id, disk_id)
     uuid = await run.step(mark_disk_leaving, run.backend, vm_id, disk_id)
     await _leave(run, uuid, blueprint.disk_alias(disk_id), f"disk#{disk_id}")
 
@@ -126,6 +127,16 @@ def plug_iface(backend: Backend, vm_id: int, iface_id: int) -> None:
         power.define(connection, blueprint.domain(backend, session, vm))
     hotplug.plug_interface(connection, vm.uuid, device)
     enforce(backend, vm_id)
+
+
+def check_not_root(backend: Backend, vm_id: int, disk_id: int) -> None:
+    """Refuse to take the disk that the guest runs from: after a swap that is not the one at position 0."""
+    with backend.store.reading() as session:
+        uuid = session.get_one(Vm, vm_id).uuid
+    if hotplug.booted_from(backend.connection.handle(wait=30), uuid) == blueprint.disk_alias(disk_id):
+        raise OperationFailed(
+            f"vm#{vm_id} runs from disk#{disk_id} until its next start: stop it, then detach the disk"
+        )
 
 
 def mark_disk_leaving(backend: Backend, vm_id: int, disk_id: int) -> str:

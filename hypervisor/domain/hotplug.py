@@ -32,6 +32,16 @@ def plugged(connection: libvirt.virConnect, uuid: str) -> dict[str, str]:
     return found
 
 
+def booted_from(connection: libvirt.virConnect, uuid: str) -> str | None:
+    """The alias of the disk that the running domain was started from; None when it does not run."""
+    if not state(connection, uuid).powered:
+        return None
+    domain = lookup(connection, uuid)
+    with explained(f"disks of domain {domain.name()}"):
+        disks = parse(domain.XMLDesc()).disks
+    return next((disk.alias for disk in disks if disk.boot is not None), None)
+
+
 def plug_disk(connection: libvirt.virConnect, uuid: str, disk: DiskSpec) -> None:
     """Plug the disk in, unless it is or the domain is off; at another target when its own is in use."""
     present = plugged(connection, uuid)

@@ -148,6 +148,11 @@ def test_position_0_swaps_with_the_system_disk(world: World, running: tuple[int,
     block_device(guest, new)
     assert root_disk(guest) == f"disk-{old}"
     assert world.client.refusal("hosting.vm.disk_detach", vm_id, new).faultCode == 530469
+    (kept,) = world.client.finished([world.client.call("hosting.vm.disk_detach", vm_id, old)])
+    assert kept["step"] == "ERROR"
+    assert "runs from" in kept["last_error"]
+    assert "stop it, then detach" in kept["last_error"]
+    assert world.disk(old)["vms_id"] == [vm_id]
     world.do("stop", vm_id)
     world.do("start", vm_id)
     guest.ready()
