@@ -145,7 +145,7 @@ def create(call: Call, disk_spec: DiskSpec) -> Struct:
     with call.store.writing() as session:
         datacenter = open_datacenter(session, disk_spec.datacenter_id)
         disk = make_record(session, call, disk_spec, datacenter, None)
-        return _submit(call, session, disk, [f"disk:{disk.id}"])
+        return operation.accept(session, call, Planned("disk_create", disk_id=disk.id, eta=2))
 
 
 @method("hosting.disk.create_from", "struct")
@@ -165,18 +165,10 @@ def create_from(call: Call, disk_spec: DiskFromSpec, src_disk_id: Id) -> Struct:
                 "datacenter_id",
             )
         disk = make_record(session, call, disk_spec, datacenter, source)
-        claims = [f"disk:{disk.id}"]
-        if source.account_id is not None:
-            claims.append(f"disk:{source.id}")
+        claims = [] if source.account_id is None else [f"disk:{source.id}"]
         if source.vm_id is not None:
             claims.append(f"vm:{source.vm_id}")
-        return _submit(call, session, disk, claims)
-
-
-def _submit(call: Call, session: Session, disk: Disk, claims: list[str]) -> Struct:
-    planned = Planned("disk_create", disk_id=disk.id, eta=2)
-    (created,) = call.submit(session, "disk_create", {"disk_id": disk.id}, [planned], claims)
-    return operation.show(created)
+        return operation.accept(session, call, Planned("disk_create", disk_id=disk.id, eta=2), *claims)
 
 
 @method("hosting.disk.update", "struct")
@@ -204,15 +196,8 @@ def update(call: Call, disk_id: Id, spec: DiskUpdate) -> Struct:
             disk.kernel_cmdline = _parsed_cmdline(spec.cmdline)
         if spec.snapshot_profile is not None:
             disk.snapshot_profile_id = _checked_profile(call, spec.snapshot_profile)
-        claims = [f"disk:{disk.id}"] + ([] if disk.vm_id is None else [f"vm:{disk.vm_id}"])
-        (updated,) = call.submit(
-            session,
-            "disk_update",
-            {"disk_id": disk.id, "size": spec.size},
-            [Planned("disk_update", disk_id=disk.id)],
-            claims,
-        )
-        return operation.show(updated)
+        user = [] if disk.vm_id is None else [f"vm:{disk.vm_id}"]
+        return operation.accept(session, call, Planned("disk_update", disk_id=disk.id), *user, size=spec.size)
 
 
 @method("hosting.disk.delete", "struct")
@@ -227,14 +212,7 @@ def delete(call: Call, disk_id: Id) -> Struct:
                 f"disk#{disk.id} is attached to vm#{disk.vm_id}: detach it first",
                 "disk_id",
             )
-        (deleted,) = call.submit(
-            session,
-            "disk_delete",
-            {"disk_id": disk.id},
-            [Planned("disk_delete", disk_id=disk.id)],
-            [f"disk:{disk.id}"],
-        )
-        return operation.show(deleted)
+        return operation.accept(session, call, Planned("disk_delete", disk_id=disk.id))
 
 
 @method("hosting.disk.list_kernels", "struct")
@@ -363,12 +341,11 @@ def rollback_from(call: Call, snapshot_id: Id) -> Struct:
                 f"disk#{disk.id} associated with snapshot#{snapshot.id} is attached",
                 "snapshot_id",
             )
-        arguments = {"disk_id": disk.id, "snapshot_id": snapshot.id, "new_volume": volume_name(disk.id)}
-        (rolled,) = call.submit(
+        return operation.accept(
             session,
-            "disk_rollback_from",
-            arguments,
-            [Planned("disk_rollback_from", disk_id=disk.id, eta=2, params={"snapshot_id": snapshot.id})],
-            [f"disk:{disk.id}", f"disk:{snapshot.id}"],
+            call,
+            Planned("disk_rollback_from", disk_id=disk.id, eta=2, params={"snapshot_id": snapshot.id}),
+            f"disk:{snapshot.id}",
+            snapshot_id=snapshot.id,
+            new_volume=volume_name(disk.id),
         )
-        return operation.show(rolled)

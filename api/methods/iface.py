@@ -134,10 +134,8 @@ def create(call: Call, iface_spec: IfaceDescription) -> Struct:
             addresses = give(session, iface, datacenter, iface_spec.ip_version)
         else:
             addresses = _private(session, iface_spec, iface, vlan)
-        claims = [f"iface:{iface.id}"] + ([] if vlan is None else [f"vlan:{vlan.id}"])
         planned = Planned("iface_create", iface_id=iface.id, ip_id=addresses[0].id)
-        (created,) = call.submit(session, "iface_create", {"iface_id": iface.id}, [planned], claims)
-        return operation.show(created)
+        return operation.accept(session, call, planned, *([] if vlan is None else [f"vlan:{vlan.id}"]))
 
 
 def _private(session: Session, spec: IfaceDescription, iface: Iface, vlan: Vlan) -> list[Ip]:
@@ -173,15 +171,8 @@ def update(call: Call, iface_id: Id, iface_spec: IfaceUpdate) -> Struct:
     """Change the bandwidth of a network interface. Returns an iface_update operation."""
     with call.store.writing() as session:
         iface = own(session, call, Iface, iface_id)
-        arguments = {"iface_id": iface.id, "bandwidth": iface_spec.bandwidth}
-        (updated,) = call.submit(
-            session,
-            "iface_update",
-            arguments,
-            [Planned("iface_update", iface_id=iface.id)],
-            [f"iface:{iface.id}"],
-        )
-        return operation.show(updated)
+        planned = Planned("iface_update", iface_id=iface.id)
+        return operation.accept(session, call, planned, bandwidth=iface_spec.bandwidth)
 
 
 @method("hosting.iface.delete", "struct")
@@ -197,11 +188,4 @@ def delete(call: Call, iface_id: Id) -> Struct:
                 f"iface#{iface.id} is attached to vm#{iface.vm_id}: detach it first",
                 "iface_id",
             )
-        (deleted,) = call.submit(
-            session,
-            "iface_delete",
-            {"iface_id": iface.id},
-            [Planned("iface_delete", iface_id=iface.id)],
-            [f"iface:{iface.id}"],
-        )
-        return operation.show(deleted)
+        return operation.accept(session, call, Planned("iface_delete", iface_id=iface.id))

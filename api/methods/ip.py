@@ -144,8 +144,6 @@ def update(call: Call, ip_id: Id, ip_spec: IPUpdate) -> Struct:
     """Change the reverse name of an IP address. Returns an ip_update operation."""
     with call.store.writing() as session:
         record = _find(call, session, ip_id)
-        arguments = {"ip_id": record.id, "reverse": ip_spec.reverse}
         planned = Planned("ip_update", ip_id=record.id, iface_id=record.iface_id)
-        (updated,) = call.submit(session, "ip_update", arguments, [planned], [f"iface:{record.iface_id}"])
         record.reverse = ip_spec.reverse
-        return operation.show(updated)
+        return operation.accept(session, call, planned)

@@ -1,6 +1,6 @@
 """The namespace ``operation``: how far accepted work is."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from sqlalchemy import Select, bindparam, select
@@ -22,6 +22,7 @@ from api.methods.filters import (
 from api.methods.parameters import Date, Id, Parameters
 from api.methods.table import method
 from api.operations.cancel import NotCancellable, cancel
+from api.operations.jobs import Planned
 from api.store.models import Disk, Job, Operation, now
 
 _FINISHED = frozenset(("DONE", "ERROR", "CANCEL", "SUPPORT"))
@@ -132,6 +133,24 @@ def _infos(record: Operation) -> Struct:
         "product_type": product,
         "quantity": "1",
     }
+
+
+def accept(session: Session, call: Call, planned: Planned, *claims: str, **arguments: Any) -> Struct:
+    """Accept the work of the one operation `planned`, which the workflow named by its type does.
+
+    The workflow gets the ids of the VM, the disk and the interface that the operation is about, and
+    `arguments`; it waits for earlier work on these objects and on `claims`.
+    """
+    objects = {"vm": planned.vm_id, "disk": planned.disk_id, "iface": planned.iface_id}
+    concerned = {kind: identifier for kind, identifier in objects.items() if identifier is not None}
+    (accepted,) = call.submit(
+        session,
+        planned.type,
+        {f"{kind}_id": identifier for kind, identifier in concerned.items()} | arguments,
+        [planned],
+        [*(f"{kind}:{identifier}" for kind, identifier in concerned.items()), *claims],
+    )
+    return show(accepted)
 
 
 def _of(call: Call) -> Select[Operation]:

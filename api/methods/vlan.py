@@ -142,8 +142,7 @@ def delete(call: Call, vlan_id: Id) -> Struct:
 
 def _submit(call: Call, session: Session, vlan: Vlan, workflow: str) -> Struct:
     planned = Planned(workflow, params={"vlan_id": vlan.id})
-    (made,) = call.submit(session, workflow, {"vlan_id": vlan.id}, [planned], [f"vlan:{vlan.id}"])
-    return operation.show(made)
+    return operation.accept(session, call, planned, f"vlan:{vlan.id}", vlan_id=vlan.id)
 
 
 def _free_name(session: Session, call: Call, name: str) -> str:

@@ -37,8 +37,8 @@ async def delete(run: Run, iface_id: int) -> None:
 
 
 @workflow("ip_update")
-async def update_ip(run: Run, ip_id: int, reverse: str) -> None:  # noqa: ARG001 - recorded when it was accepted
-    """Name an address: there is no name server of ours to tell, so nothing is left to do."""
+async def update_ip(run: Run, iface_id: int) -> None:  # noqa: ARG001 - what every operation on one is given
+    """Name an address: the name is recorded, and there is no name server of ours to tell."""
     async with run.operation("ip_update"):
         pass
 

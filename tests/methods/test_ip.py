@@ -69,7 +69,7 @@ def test_update(addresses: World) -> None:
     assert addresses.call("ip.info", 1)["reverse"] == "web.example.net"
     assert addresses.wakes == [None]
     job = addresses.get(Job, 1)
-    assert (job.workflow, job.arguments) == ("ip_update", {"ip_id": 1, "reverse": "web.example.net"})
+    assert (job.workflow, job.arguments) == ("ip_update", {"iface_id": 1})
     with addresses.store.reading() as session:
         assert session.get(Claim, ("iface:1", 1)) is not None
 

@@ -35,14 +35,13 @@ def update(call: Call, vm_id: Id, update_spec: VMUpdate) -> Struct:
         given.pop("shares", None)
         changes = _with_ceiling(vm, given)
         check_resources(call, changes.get("cores", vm.cores), changes.get("vm_max_memory", vm.vm_max_memory))
-        arguments = {
-            "vm_id": vm.id,
-            "changes": changes,
-            "password_hash": None if password is None else hashed(password),
-        }
-        planned = Planned("vm_update", vm_id=vm.id, eta=2)
-        (updated,) = call.submit(session, "vm_update", arguments, [planned], [f"vm:{vm.id}"])
-        return operation.show(updated)
+        return operation.accept(
+            session,
+            call,
+            Planned("vm_update", vm_id=vm.id, eta=2),
+            changes=changes,
+            password_hash=None if password is None else hashed(password),
+        )
 
 
 def _with_ceiling(vm: Vm, changes: dict[str, Any]) -> dict[str, Any]:

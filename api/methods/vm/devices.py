@@ -1,7 +1,5 @@
 """``hosting.vm.disk_attach``, ``disk_detach``, ``disk_rollback``, ``iface_attach`` and ``iface_detach``."""
 
-from typing import Any
-
 from sqlalchemy.orm import Session
 
 from api.methods import operation
@@ -52,14 +50,8 @@ def disk_attach(call: Call, vm_id: Id, disk_id: Id, options: VMDiskAttachOptions
         if options.access not in _ACCESS:
             raise refuse(Object.STRING, Cause.BADPARAMETER, "access: it is read or read/write", "access")
         _check_position(vm, options.position)
-        arguments = {
-            "vm_id": vm.id,
-            "disk_id": disk.id,
-            "position": options.position,
-            "access": options.access,
-        }
         planned = Planned("disk_attach", vm_id=vm.id, disk_id=disk.id)
-        return _submit(session, call, "disk_attach", arguments, planned)
+        return operation.accept(session, call, planned, position=options.position, access=options.access)
 
 
 @method("hosting.vm.disk_detach", "struct")
@@ -82,8 +74,7 @@ def disk_detach(call: Call, vm_id: Id, disk_id: Id) -> Struct:
                 f"disk#{disk.id} is the system disk of vm#{vm.id}, which is {state}: stop it first",
                 "disk_id",
             )
-        planned = Planned("disk_detach", vm_id=vm.id, disk_id=disk.id)
-        return _submit(session, call, "disk_detach", {"vm_id": vm.id, "disk_id": disk.id}, planned)
+        return operation.accept(session, call, Planned("disk_detach", vm_id=vm.id, disk_id=disk.id))
 
 
 @method("hosting.vm.iface_attach", "struct")
@@ -104,8 +95,7 @@ def iface_attach(call: Call, vm_id: Id, iface_id: Id) -> Struct:
                 f"iface#{iface.id} is not in the datacenter of vm#{vm.id}",
                 "iface_id",
             )
-        planned = Planned("iface_attach", vm_id=vm.id, iface_id=iface.id)
-        return _submit(session, call, "iface_attach", {"vm_id": vm.id, "iface_id": iface.id}, planned)
+        return operation.accept(session, call, Planned("iface_attach", vm_id=vm.id, iface_id=iface.id))
 
 
 @method("hosting.vm.iface_detach", "struct")
@@ -122,8 +112,7 @@ def iface_detach(call: Call, vm_id: Id, iface_id: Id) -> Struct:
                 "iface_id",
             )
         _check_usable(session, vm)
-        planned = Planned("iface_detach", vm_id=vm.id, iface_id=iface.id)
-        return _submit(session, call, "iface_detach", {"vm_id": vm.id, "iface_id": iface.id}, planned)
+        return operation.accept(session, call, Planned("iface_detach", vm_id=vm.id, iface_id=iface.id))
 
 
 @method("hosting.vm.disk_rollback", "array")
@@ -181,15 +170,6 @@ def disk_rollback(call: Call, snapshot_id: Id) -> list[Struct]:
         return [
             operation.show(one) for one in call.submit(session, "disk_rollback", arguments, planned, claims)
         ]
-
-
-def _submit(
-    session: Session, call: Call, workflow: str, arguments: dict[str, Any], planned: Planned
-) -> Struct:
-    concerned = {"vm": planned.vm_id, "disk": planned.disk_id, "iface": planned.iface_id}
-    claims = [f"{kind}:{identifier}" for kind, identifier in concerned.items() if identifier is not None]
-    (made,) = call.submit(session, workflow, arguments, [planned], claims)
-    return operation.show(made)
 
 
 def _check_usable(session: Session, vm: Vm) -> str:

@@ -35,10 +35,7 @@ def start(call: Call, vm_id: Id, params: VMStart | None = None) -> Struct:
                 vm.seed[once] = told[once]
             vm.seed_version += 1
             vm.farm = params.farm or vm.farm
-        (started,) = call.submit(
-            session, "vm_start", {"vm_id": vm.id}, [Planned("vm_start", vm_id=vm.id, eta=2)], _claims(vm)
-        )
-        return operation.show(started)
+        return operation.accept(session, call, Planned("vm_start", vm_id=vm.id, eta=2), *_devices(vm))
 
 
 @method("hosting.vm.stop", "struct")
@@ -73,15 +70,14 @@ def delete(call: Call, vm_id: Id) -> Struct:
             raise refuse(Object.VM, Cause.RUNNING, f"vm#{vm.id} is running: stop it first", "vm_id")
         if state != "halted":
             raise _wrong_state(vm, state, "deleted")
-        arguments = {
-            "vm_id": vm.id,
-            "disk_id": next((disk.id for disk in vm.disks if disk.position == 0), None),
-            "iface_id": vm.ifaces[0].id if vm.ifaces else None,
-        }
-        (deleted,) = call.submit(
-            session, "vm_delete", arguments, [Planned("vm_delete", vm_id=vm.id, eta=2)], _claims(vm)
+        return operation.accept(
+            session,
+            call,
+            Planned("vm_delete", vm_id=vm.id, eta=2),
+            *_devices(vm),
+            disk_id=next((disk.id for disk in vm.disks if disk.position == 0), None),
+            iface_id=vm.ifaces[0].id if vm.ifaces else None,
         )
-        return operation.show(deleted)
 
 
 def _switch(call: Call, vm_id: int, workflow: str, done: str, eta: int) -> Struct:
@@ -90,16 +86,12 @@ def _switch(call: Call, vm_id: int, workflow: str, done: str, eta: int) -> Struc
         state = coming_state(session, vm)
         if state not in ("running", "paused"):
             raise _wrong_state(vm, state, done)
-        (switched,) = call.submit(
-            session, workflow, {"vm_id": vm.id}, [Planned(workflow, vm_id=vm.id, eta=eta)], _claims(vm)
-        )
-        return operation.show(switched)
+        return operation.accept(session, call, Planned(workflow, vm_id=vm.id, eta=eta), *_devices(vm))
 
 
 def _wrong_state(vm: Vm, state: str, done: str) -> Exception:
     return refuse(Object.VM, Cause.STATE, f"vm#{vm.id} is {state}: it cannot be {done}", "vm_id")
 
 
-def _claims(vm: Vm) -> list[str]:
-    disks = [f"disk:{disk.id}" for disk in vm.disks]
-    return [f"vm:{vm.id}", *disks, *(f"iface:{iface.id}" for iface in vm.ifaces)]
+def _devices(vm: Vm) -> list[str]:
+    return [*(f"disk:{disk.id}" for disk in vm.disks), *(f"iface:{iface.id}" for iface in vm.ifaces)]
