@@ -8,6 +8,8 @@ from api.coverage.recording import EMPTY, Types
 from api.coverage.reference import Field, Method
 from api.methods import table
 
+NOT_CARRIED = "accepted, but no test saw the operation end in DONE"
+
 
 class Status(enum.StrEnum):
     """How much of something is there."""
@@ -42,6 +44,7 @@ class Reasons:
 
 
 def wire(kind: str) -> str:
+    """The type of the wire that a type of the reference is."""
     if kind.startswith("array of "):
         return "array"
     # a struct by its name
@@ -88,14 +91,15 @@ def _given(kind: str, types: set[str], items: set[str]) -> bool:
 
 
 def other_signature(method: Method, entry: table.Method) -> list[str]:
+    """How the table's parameters are others than the reference's: their types, which may be left out."""
     wanted = [(one.mandatory, wire(one.type)) for one in method.takes]
     taken = [(one.mandatory, one.wire_type) for one in entry.parameters]
-    return (
-        [] if wanted == taken else [f"takes {', '.join(one.name for one in entry.parameters) or 'nothing'}"]
-    )
+    names = ", ".join(one.name for one in entry.parameters)
+    return [] if wanted == taken else [f"takes {names or 'nothing'}"]
 
 
 def other_key(wanted: Field, schema: Mapping[str, object]) -> list[str]:
+    """How the table's key is another than the reference's: mandatory, default."""
     notes = []
     if wanted.mandatory != schema["mandatory"]:
         notes.append("mandatory here" if schema["mandatory"] else "not mandatory here")

@@ -25,7 +25,7 @@ class Section:
         return [f"\n## {self.namespace.name}\n", *self._lines]
 
     def _methods(self) -> Iterable[str]:
-        yield "\n| method | returns | | |\n|---|---|---|---|\n"
+        yield "\n| method | returns | status | how |\n|---|---|---|---|\n"
         for method in self.namespace.methods:
             verdict = self.coverage.method(method)
             self.methods[verdict.status] += 1
@@ -56,7 +56,7 @@ class Section:
         for struct, keys in self.namespace.parameters.items():
             takers = sorted({method.name for method, _ in self.coverage.reference.taken(struct)})
             yield f"\n### {struct}\n\nTaken by {_listed(takers)}.\n\n"
-            yield "| key | type | | |\n|---|---|---|---|\n"
+            yield "| key | type | status | how |\n|---|---|---|---|\n"
             for key in keys:
                 verdict = self.coverage.key(struct, key)
                 self.parameters[verdict.status] += 1
@@ -65,7 +65,7 @@ class Section:
         for struct, fields in self.namespace.returns.items():
             givers = sorted({method.name for method, _ in self.coverage.reference.returned(struct)})
             yield f"\n### {struct}\n\nReturned by {_listed(givers)}.\n\n"
-            yield "| field | type | | |\n|---|---|---|---|\n"
+            yield "| field | type | status | how |\n|---|---|---|---|\n"
             for field in fields:
                 verdict = self.coverage.field(struct, field)
                 self.fields[verdict.status] += 1

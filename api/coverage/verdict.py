@@ -3,7 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from api.coverage.judge import Reasons, Status, Verdict, accepted_as, judged, other_key, other_signature
+from api.coverage.judge import (
+    NOT_CARRIED,
+    Reasons,
+    Status,
+    Verdict,
+    accepted_as,
+    judged,
+    other_key,
+    other_signature,
+)
 from api.coverage.recording import Recording, Types
 from api.coverage.reference import Field, Method, Reference, join
 from api.methods import table
@@ -29,7 +38,8 @@ class Coverage:
         notes = [*other_signature(method, entry), *judged(method.returns, seen.answer, "").notes]
         if method.alias and table.lookup(method.alias) is not entry:
             notes.append(f"not served as {method.alias}")
-        verdict = Verdict(Status.DIFFERS if notes else Status.DONE, tuple(notes))
+        unseen = () if seen.carried or not _operates(method) else (NOT_CARRIED,)
+        verdict = Verdict(Status.DIFFERS if notes else Status.DONE, (*notes, *unseen))
         return self.reasons.applied(method.name, verdict)
 
     def argument(self, method: Method, position: int) -> Verdict:
@@ -53,7 +63,7 @@ class Coverage:
                 continue
             notes.update(other_key(key, known[key.name]))
             seen, path = self.recording.of(method.name), join(parameter.name, key.name)
-            operates = operates or ("OperationReturn" in method.returns and method.name[:10] != "operation.")
+            operates = operates or _operates(method)
             carried = carried or path in seen.carried
             for at in ("", "[]"):
                 accepted.setdefault(at, set()).update(seen.parameters.get(f"{path}{at}", ()))
@@ -62,7 +72,7 @@ class Coverage:
         found = accepted_as(key, accepted)
         if found.status is Status.ABSENT:
             return found
-        unseen = () if carried or not operates else ("accepted, but no test saw the operation end in DONE",)
+        unseen = () if carried or not operates else (NOT_CARRIED,)
         notes.update(f"not in {name}" for name in lacking)
         verdict = Verdict(Status.DIFFERS if notes else Status.DONE, (*sorted(notes), *found.notes, *unseen))
         return self.reasons.applied(f"{struct}.{key.name}", verdict)
@@ -133,6 +143,10 @@ class Coverage:
         """The methods of the table that the reference does not name."""
         named = {method.name for method in self.reference.methods}
         return [entry.name for entry in table.every() if entry.name not in named]
+
+
+def _operates(method: Method) -> bool:
+    return "OperationReturn" in method.returns and not method.name.startswith("operation.")
 
 
 def _parameter(method: Method, position: int) -> table.Parameter | None:
