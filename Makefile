@@ -16,7 +16,7 @@ KEPT := CI,HYPERVISOR_CONFIG,HYPERVISOR_LISTEN,HYPERVISOR_STATE,HYPERVISOR_API_K
 # A lab needs root.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=$(KEPT))
 
-.PHONY: help setup run test bench lint format clean packages images tiny debian-12
+.PHONY: help setup run test coverage bench lint format clean packages images tiny debian-12
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ run: $(READY) ## serve the API; prints the endpoint, a key and a first VM to pas
 
 test: lint images ## lint, then run every test in private labs
 	$(AS_ROOT) $(BIN)/python -m tests $(ARGS)
+
+coverage: $(READY) ## renew docs/coverage.md from what the last make test recorded
+	@test -e .recording.json || { echo 'coverage: there is no .recording.json: run make test first' >&2; exit 1; }
+	@$(BIN)/hypervisor coverage --check --recording .recording.json || echo 'coverage: no longer claimed from now on'
+	cp .recording.json api/coverage/recorded.json
+	$(BIN)/hypervisor coverage > docs/coverage.md
 
 bench: tiny ## print the performance table
 	$(AS_ROOT) $(BIN)/hypervisor lab -- $(BIN)/python -m tests.bench $(ARGS)
@@ -43,7 +49,7 @@ format: $(READY) ## bring the code into form
 	$(BIN)/ruff format
 
 clean: ## remove the environment and all caches; the service's data stays
-	$(if $(AS_ROOT),sudo) rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	$(if $(AS_ROOT),sudo) rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .recording.json
 	$(if $(AS_ROOT),sudo) find api hypervisor tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The images that the tests boot; nothing to do once they are there.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.coverage import recorder
 from tests.service.client import Client, Struct, address
 from tests.service.guest import BOOT, Guest, Identity, make_identity
 from tests.service.host import Host
@@ -23,6 +24,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             if isinstance(value, Service):
                 report.sections.append((f"the end of the log of {name}", value.log[-4000:]))
     return report
+
+
+def pytest_sessionfinish() -> None:
+    """Leave what the clients saw, for the whole run's recording."""
+    recorder.leave()
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from typing import Any
 from api.methods.call import Call
 from api.methods.faults import unknown_method
 from api.methods.parameters import Text
+from api.methods.schema import struct
 from api.methods.table import Method, Parameter, lookup, method, names
 
 
@@ -56,9 +57,9 @@ def describe(entry: Method) -> str:
 def _describe_parameter(parameter: Parameter) -> list[str]:
     optional = "" if parameter.mandatory else ", optional"
     schema = parameter.adapter.json_schema(by_alias=True)
-    struct = _struct(schema, schema.get("$defs", {}))
-    keys = struct.get("properties", {}).items()
-    mandatory = struct.get("required", ())
+    taken = struct(schema)
+    keys = taken.get("properties", {}).items()
+    mandatory = taken.get("required", ())
     return [
         f"- {parameter.name} ({parameter.wire_type}{optional})",
         *(
@@ -66,17 +67,6 @@ def _describe_parameter(parameter: Parameter) -> list[str]:
             for key, key_schema in keys
         ),
     ]
-
-
-def _struct(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    choice: dict[str, Any]
-    for choice in (schema, *schema.get("anyOf", ())):
-        if "$ref" in choice:
-            found: dict[str, Any] = definitions[choice["$ref"].rsplit("/", 1)[-1]]
-            return found
-        if choice.get("type") == "object":
-            return choice
-    return {}
 
 
 _WIRE_TYPES = {

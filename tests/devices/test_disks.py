@@ -233,7 +233,8 @@ def test_two_attachments_of_one_disk_at_once(world: World, running: tuple[int, G
 
 def test_a_guest_sees_its_disk_grow(world: World, running: tuple[int, Guest], halted: int) -> None:
     vm_id, guest = running
-    (disk,) = world.disks(1)
+    (disk,) = world.disks(1, kernel="raw", cmdline="root=/dev/vda", type="data")
+    assert world.disk(disk)["kernel_cmdline"] == {"root": "/dev/vda"}
     world.do("disk_attach", vm_id, disk)
     name = block_device(guest, disk)
     system = world.client.vm(vm_id)["disks_id"][0]
@@ -250,7 +251,11 @@ def test_a_guest_sees_its_disk_grow(world: World, running: tuple[int, Guest], ha
     assert world.client.refusal("hosting.disk.update", disk, {"size": 2048}).faultCode == 530495
     world.do("disk_detach", vm_id, disk)
     # free, and on a halted VM
-    world.client.done(world.client.call("hosting.disk.update", disk, {"size": 4096}))
+    change = {"size": 4096, "name": "grown", "kernel": "grub", "cmdline": "ro"}
+    world.client.done(world.client.call("hosting.disk.update", disk, change))
+    shown = world.disk(disk)
+    assert [shown[key] for key in ("size", "name", "kernel_version")] == [4096, "grown", "grub"]
+    assert shown["kernel_cmdline"] == {"ro": True}
     world.do("disk_attach", halted, disk)
     world.client.done(world.client.call("hosting.disk.update", disk, {"size": 5120}))
     world.do("disk_detach", halted, disk)

@@ -93,6 +93,9 @@ def test_a_public_interface_comes_and_goes(world: World, vm: Struct) -> None:
     before = cards(guest)
     (iface,) = world.ifaces({"ip_version": 4, "bandwidth": 20480.0})
     assert (iface["state"], iface["vm_id"], iface["num"]) == ("free", None, None)
+    ip = iface["ips"][0]["id"]
+    world.client.done(world.client.call("hosting.ip.update", ip, {"reverse": "web.example.net"}))
+    assert world.client.call("hosting.ip.info", ip)["reverse"] == "web.example.net"
     operation = world.client.call("hosting.vm.iface_attach", vm["id"], iface["id"])
     assert [operation[key] for key in ("type", "vm_id", "iface_id")] == [
         "iface_attach",

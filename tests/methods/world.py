@@ -31,6 +31,7 @@ from api.store.models import (
     Vm,
     now,
 )
+from tests.coverage.recorder import RECORDER
 
 # every namespace enters its methods into the table
 for module in pkgutil.iter_modules(api.methods.__path__):
@@ -65,7 +66,7 @@ class World:
 
     def call(self, name: str, *arguments: Any, key: str = ALICE) -> Any:
         """The answer to `key`'s call of the method."""
-        return self.dispatch(name, [key, *arguments], "192.0.2.1")
+        return RECORDER.watched(name, arguments, lambda: self.dispatch(name, [key, *arguments], "192.0.2.1"))
 
     def fault(self, name: str, *arguments: Any, key: str = ALICE) -> Fault:
         """The fault that `key`'s call of the method ends in."""

@@ -6,6 +6,7 @@ import xmlrpc.client
 from collections.abc import Iterable
 from typing import Any
 
+from tests.coverage.recorder import RECORDER
 from tests.service.waiting import until
 
 Struct = dict[str, Any]
@@ -42,7 +43,9 @@ class Client:
 
     def call(self, method: str, *arguments: object) -> Any:
         """The answer of `method`; raises `xmlrpc.client.Fault`."""
-        return getattr(self._proxy, method)(self.key, *arguments)
+        return RECORDER.watched(
+            method, arguments, lambda: getattr(self._proxy, method)(self.key, *arguments), self.url
+        )
 
     def refusal(self, method: str, *arguments: object) -> xmlrpc.client.Fault:
         """The fault that `method` answers with; fails when it answers with anything else."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncssh
 import pytest
@@ -10,6 +11,7 @@ from tests.conftest import Reach
 from tests.service.client import Client, Struct, address
 from tests.service.guest import Guest, Identity, make_identity
 from tests.service.process import Service
+from tests.service.waiting import until
 
 pytestmark = pytest.mark.guest
 
@@ -232,26 +234,38 @@ def test_create_on_a_disk_and_an_interface_that_exist(
 
 
 def test_create_makes_the_interface_that_was_not_named(
-    service: Service, client: Client, identity: Identity, reach: Reach
+    service: Service, client: Client, identity: Identity, reach: Reach, tmp_path: Path
 ) -> None:
     before = service.inventory()
+    stored = make_identity(tmp_path, "other")
+    key = client.call("hosting.ssh.create", {"name": "other", "value": stored.public})
     image = client.image()
     here = image["datacenter_id"]
-    disk_op = client.call("disk.create_from", {"datacenter_id": here, "size": 1024}, image["disk_id"])
+    disk_spec = {"datacenter_id": here, "size": 1024, "kernel": "grub", "cmdline": "ro", "type": "data"}
+    disk_op = client.call("disk.create_from", disk_spec, image["disk_id"])
     # without waiting: the creation waits for its disk
     spec = {
-        "datacenter_id": here,
-        "sys_disk_id": disk_op["disk_id"],
-        "memory": 256,
-        "ssh_key": identity.public,
-    }
+        "datacenter_id": here, "sys_disk_id": disk_op["disk_id"], "hostname": "other", "farm": "beta",
+        "cores": 2, "memory": 192, "vm_max_memory": 256, "bandwidth": 51200.0, "ip_version": "4",
+        "ssh_key": [identity.public], "keys": [key["id"]], "login": "max", "password": PASSWORD,
+        "run": "echo run >> /root/done", "script": "#!/bin/sh\necho script $1 >> /root/done\n",
+        "script_args": "x", "ai_active": 0, "shares": 1,
+    }  # fmt: skip
     operations = client.call("vm.create", spec)
     assert [one["type"] for one in operations] == ["iface_create", "vm_create"]
-    client.done(operations)
+    client.done([disk_op, *operations])
     vm = client.vm(operations[-1]["vm_id"])
     assert vm["ifaces_id"] == [operations[0]["iface_id"]]
-    assert reach(vm).run("id -un") == "root"
+    assert (vm["farm"], vm["vm_max_memory"], vm["ifaces"][0]["bandwidth"]) == ("beta", 256, 51200.0)
+    (disk,) = vm["disks"]
+    assert (disk["kernel_version"], disk["kernel_cmdline"]) == ("grub", {"ro": True})
+    guest = reach(vm)
+    assert guest.run("hostname; grep -c ^processor /proc/cpuinfo") == "other\n2"
+    assert Guest(guest.address, stored, "max").run("id -un") == "max"
+    assert guest.with_password(PASSWORD, "max") == "max"
+    until(lambda: guest.run("cat /root/done || true") == "script x\nrun", 30, "script and run have run")
     service.discard(client, vm["id"])
+    client.call("hosting.ssh.delete", key["id"])
     service.settled(before)
 
 

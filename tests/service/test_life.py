@@ -193,10 +193,13 @@ def test_start_parameters_are_applied_once(
     obedient: tuple[Struct, Guest],
 ) -> None:  # fmt: skip
     vm, guest = obedient
-    other = make_identity(tmp_path_factory.mktemp("keys"), "other")
+    folder = tmp_path_factory.mktemp("keys")
+    other, stored = make_identity(folder, "other"), make_identity(folder, "stored")
+    key = client.call("hosting.ssh.create", {"name": "later", "value": stored.public})
     client.done(client.call("hosting.vm.stop", vm["id"]))
     params = {
-        "password": "another password", "ssh_key": other.public, "login": "max", "farm": "gamma",
+        "password": "another password", "ssh_key": [other.public], "keys": [key["id"]], "login": "max",
+        "farm": "gamma",
         "script": "#!/bin/sh\necho \"$1\" >> /root/scripts\n", "script_args": "'first time'",
         "run": "echo run >> /root/runs",
     }  # fmt: skip
@@ -206,7 +209,9 @@ def test_start_parameters_are_applied_once(
     assert guest.appears("/root/scripts") == "first time\n"
     assert guest.appears("/root/runs") == "run\n"
     assert guest.with_password("another password", "max") == "max"
-    assert Guest(guest.address, other).run("hostname") == "obedient"
+    for one in (other, stored):
+        assert Guest(guest.address, one).run("hostname") == "obedient"
+    client.call("hosting.ssh.delete", key["id"])
 
     # a start that only changes the password runs nothing again
     client.done(client.call("hosting.vm.stop", vm["id"]))
