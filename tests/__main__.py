@@ -18,6 +18,8 @@ _HERE = Path(__file__).parent
 _FIRST = "service"
 # what measures traffic goes before the other part boots its twenty guests
 _EARLY = ("network", "devices")
+# where the time goes
+_WHOLE = ["--durations=20", "--durations-min=5"]
 # what `make coverage` takes up
 _RECORDING = _HERE.parent / ".recording.json"
 
@@ -44,10 +46,10 @@ def _run(rest: list[str], environment: dict[str, str]) -> int:
     # the second part is shown when the first is through: two reports would be mixed up line by line
     with tempfile.TemporaryFile() as report:
         beside = subprocess.Popen(
-            _command(rest, []), stdin=subprocess.DEVNULL, stdout=report, stderr=report, env=environment
+            _command(rest, _WHOLE), stdin=subprocess.DEVNULL, stdout=report, stderr=report, env=environment
         )
         try:
-            command = _command([f"tests/{_FIRST}"], [])
+            command = _command([f"tests/{_FIRST}"], _WHOLE)
             first = subprocess.run(command, check=False, env=environment).returncode
             second = beside.wait()
         finally:
