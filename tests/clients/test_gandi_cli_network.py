@@ -19,7 +19,7 @@ def lan(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
     gandi = Gandi(world.client, tmp_path_factory.mktemp("lan") / "home", world.identity)
     said = gandi.work("vlan", "create", "--name", "lan", "--subnet", "10.9.0.0/24", "--gateway", "10.9.0.254")
     assert "Your vlan lan has been created." in said.text
-    said = gandi.work(
+    said = gandi.background(
         "vm", "create", "--hostname", "hidden", "--vlan", "lan", "--ip", "10.9.0.7",
         "--sshkey", gandi.public_key,
     )  # fmt: skip
@@ -105,7 +105,7 @@ def test_a_private_address(world: World, gandi: Gandi, lan: dict[str, Struct], w
         "vm": "web", "datacenter": "FR-SD5",
     }  # fmt: skip
     # from one machine to another
-    said = gandi.work("ip", "attach", "-f", "10.9.0.40", "gate")
+    said = gandi.background("ip", "attach", "-f", "10.9.0.40", "gate")
     assert "Will detach it." in said.text
     _has(world.reach(lan["gate"]), "10.9.0.40")
     assert "10.9.0.40" not in guest.run("ip -o address")
@@ -131,7 +131,7 @@ def test_a_public_address(world: World, gandi: Gandi, web: Struct) -> None:
     } in listed.records  # fmt: skip
     assert "<Fault 501237:" in gandi.refused("ip", "update", v4, "--reverse", "no name")
     # all addresses of the interface go
-    said = gandi.work("ip", "delete", "-f", v6)
+    said = gandi.background("ip", "delete", "-f", v6)
     assert "Will detach it." in said.text
     assert {v4, v6}.isdisjoint(gandi.run("ip", "list").column("ip"))
     assert v4 not in guest.run("ip -o address")

@@ -1,5 +1,6 @@
 """apache-libcloud: the life of a node, its volumes, snapshots, interfaces and keys."""
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -16,9 +17,8 @@ pytestmark = pytest.mark.guest
 @pytest.fixture(scope="module")
 def cloud(world: World) -> Iterator[Cloud]:
     """libcloud's driver with the first account's key."""
-    made = Cloud(world.service.port, world.client.key)
-    yield made
-    made.close()
+    with contextlib.closing(Cloud(world.service.port, world.client.key)) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_what_there_is(world: World, cloud: Cloud) -> None:
     assert cloud.value("[[one.name, int(one.id)] for one in driver.list_images()]") == [
         [one["label"], one["disk_id"]] for one in images
     ]
-    assert cloud.value("[(one.name, one.ram) for one in driver.list_sizes()]") == [
+    assert cloud.value("[(one.id, one.ram) for one in driver.list_sizes()]") == [
         ["small", 256],
         ["medium", 1024],
         ["large", 2048],
@@ -148,10 +148,9 @@ def test_key_pairs(world: World, cloud: Cloud, vm: Struct) -> None:
 @pytest.mark.usefixtures("vm")
 def test_what_is_wrong(world: World, cloud: Cloud) -> None:
     for key, code in (("a" * 24, "510150"), ("too short", "501237")):
-        stranger = Cloud(world.service.port, key)
-        assert code in stranger.error("driver.list_nodes()")
-        assert f"GandiException: (1011, Exception('{code}: " in stranger.error("driver.list_images()")
-        stranger.close()
+        with contextlib.closing(Cloud(world.service.port, key)) as stranger:
+            assert stranger.error("driver.list_nodes()").startswith(f"Exception: {code}: Error on object")
+            assert stranger.error("driver.list_images()").startswith(f"GandiException: (1011) {code}: ")
     assert "530242" in cloud.error("driver.ex_get_node(999999)")
     assert "530431" in cloud.error("driver.create_volume(1000, 'odd', location=here)")
     before = world.service.inventory()
