@@ -12,11 +12,13 @@ ARGS ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
+# Published clients of the API, each in an environment of its own: their dependencies must not meet ours.
+CLIENTS := .clients/gandi.cli/.ready .clients/libcloud/.ready
 KEPT := CI,HYPERVISOR_CONFIG,HYPERVISOR_LISTEN,HYPERVISOR_STATE,HYPERVISOR_API_KEY,HYPERVISOR_LIBVIRT_URI
 # A lab needs root.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=$(KEPT))
 
-.PHONY: help setup run test coverage bench lint format clean packages images tiny debian-12
+.PHONY: help setup run test coverage bench lint format clean packages images tiny debian-12 clients
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +28,7 @@ setup: $(READY) ## install what is missing: system packages (with sudo), then th
 run: $(READY) ## serve the API; prints the endpoint, a key and a first VM to paste
 	@$(AS_ROOT) $(BIN)/hypervisor serve --setup
 
-test: lint images ## lint, then run every test in private labs
+test: lint images clients ## lint, then run every test in private labs
 	$(AS_ROOT) $(BIN)/python -m tests $(ARGS)
 
 coverage: $(READY) ## renew docs/coverage.md from what the last make test recorded
@@ -49,7 +51,8 @@ format: $(READY) ## bring the code into form
 	$(BIN)/ruff format
 
 clean: ## remove the environment and all caches; the service's data stays
-	$(if $(AS_ROOT),sudo) rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .recording.json
+	$(if $(AS_ROOT),sudo) rm -rf .venv .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
+		.recording.json
 	$(if $(AS_ROOT),sudo) find api hypervisor tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The images that the tests boot; nothing to do once they are there.
@@ -58,6 +61,9 @@ images: tiny debian-12
 tiny debian-12: $(READY)
 	@$(AS_ROOT) $(BIN)/hypervisor image build $@
 
+# The clients that the tests drive; installed here because a lab has no network.
+clients: $(CLIENTS)
+
 packages:
 	@vagrant/provision.sh --check >/dev/null || vagrant/provision.sh
 
@@ -65,4 +71,12 @@ $(READY): pyproject.toml | packages
 	@echo 'setup: making .venv with $(PYTHON)'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.clients/gandi.cli/.ready: WANTED := gandi.cli click setuptools
+.clients/libcloud/.ready: WANTED := apache-libcloud
+.clients/%/.ready: tests/clients/pins.txt | packages
+	@echo 'setup: making .clients/$*'
+	@$(PYTHON) -m venv --clear .clients/$*
+	@.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< $(WANTED)
 	@touch $@

@@ -10,12 +10,15 @@ from typing import IO
 
 from api.methods import (
     account,
+    contact,
     datacenter,
     disk,
     iface,
     image,
     ip,
     operation,
+    paas,
+    rating,
     snapshotprofile,
     ssh,
     system,
@@ -48,12 +51,15 @@ from hypervisor.connection import Connection
 # importing them enters their methods and workflows into the tables
 METHODS = (
     account,
+    contact,
     datacenter,
     disk,
     iface,
     image,
     ip,
     operation,
+    paas,
+    rating,
     snapshotprofile,
     ssh,
     system,

@@ -224,6 +224,13 @@ def list_kernels(call: Call, datacenter_id: Id) -> Struct:
     return {flavour: list(names) for flavour, names in KERNELS.items()}
 
 
+@method("hosting.disk.list_options", "struct")
+def list_options(_call: Call, kernel_version: Text) -> Struct:
+    """List the options that a kernel may be given: none, because a guest boots its own."""
+    _checked_kernel(kernel_version)
+    return {}
+
+
 def make_record(
     session: Session,
     call: Call,

@@ -7,7 +7,7 @@ import libvirt
 from lxml import etree
 
 from hypervisor.libvirt_errors import explained
-from hypervisor.network import bridge, conflicts, firewall
+from hypervisor.network import bridge, conflicts, firewall, neighbours
 from hypervisor.network.errors import ForeignNetwork, InvalidSpec, NetworkInUse, NoBridge
 from hypervisor.network.handles import check_ours, ensure_pool, find, network_lock
 from hypervisor.network.spec import Mode, NetworkSpec, pool_of
@@ -51,7 +51,10 @@ def ensure(connection: libvirt.virConnect, spec: NetworkSpec) -> Outcome:
         with explained(f"network {spec.name}"):
             if not network.autostart():
                 network.setAutostart(1)
-        return _run(connection, network, spec)
+        outcome = _run(connection, network, spec)
+        if spec.ipv6 is not None and conflicts.is_local(connection):
+            neighbours.be_patient(spec.bridge)
+        return outcome
 
 
 def remove(connection: libvirt.virConnect, name: str, *, force: bool = False) -> None:

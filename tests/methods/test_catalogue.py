@@ -70,3 +70,21 @@ def test_unknown_image(world: World) -> None:
     fault = world.fault("hosting.image.info", 7)
     assert fault.code == 532542
     assert fault.text == "Error on object : OBJECT_IMAGE (CAUSE_NOTFOUND) [Image '7' doesn't exist.]"
+
+
+def test_snapshot_profiles_are_those_of_disks(world: World) -> None:
+    disks = world.call("hosting.snapshotprofile.list")
+    assert [one["name"] for one in disks] == ["minimal", "full_week", "security"]
+    # clients look a name up in both lists, and one that is in both would be ambiguous
+    for options in ((), (None,), ({},), ({"name": "minimal"},), ({"id": [1, 2]},)):
+        assert world.call("paas.snapshotprofile.list", *options) == []
+    assert world.fault("paas.snapshotprofile.list", {"name": ["minimal", {}]}).code // 100 == 5012
+
+
+def test_kernel_options(world: World) -> None:
+    flavours = world.call("hosting.disk.list_kernels", 1)
+    for kernel in (kernel for kernels in flavours.values() for kernel in kernels):
+        assert world.call("hosting.disk.list_options", kernel) == {}
+    assert world.fault("hosting.disk.list_options", "3.12-x86_64 (hvm)").code == 530401
+    assert world.fault("hosting.disk.list_options", 3).code == 501210
+    assert world.fault("hosting.disk.list_options").code == 501637

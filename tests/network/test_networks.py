@@ -1,7 +1,10 @@
 """Networks on a real libvirt."""
 
+import errno
+import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
@@ -22,6 +25,7 @@ from hypervisor.network import (
     reservations,
 )
 from hypervisor.network.errors import BridgeInUse, ForeignNetwork, NoBridge, NoNetwork, SubnetInUse
+from tests.network.conftest import Plug
 
 pytestmark = pytest.mark.lab
 
@@ -205,3 +209,21 @@ def test_taps() -> None:
       <interface type='bridge'><mac address='52:54:00:aa:bb:cd'/></interface>
     </devices></domain>"""
     assert bridge.taps(xml) == {"52:54:00:aa:bb:cc": "vnet3"}
+
+
+def test_the_host_waits_for_a_booting_guest(
+    connection: libvirt.virConnect, spec: NetworkSpec, plug: Plug
+) -> None:
+    ensure(connection, spec)
+    plug(spec.bridge, "52:54:00:00:00:02").autoconfigured()  # a bridge with nobody on it is down
+    address = "fd5e:d14::77"
+    with socket.socket(socket.AF_INET6) as client, ThreadPoolExecutor(1) as pool:
+        client.settimeout(30)
+        connecting = pool.submit(client.connect_ex, (address, 22))
+        # longer than the kernel's own three seconds, after which it says "no route to host"
+        with pytest.raises(TimeoutError):
+            connecting.result(5)
+        guest = plug(spec.bridge, MAC)
+        guest.run("ip", "address", "add", f"{address}/64", "dev", "eth0", "nodad")
+        # somebody is there now, and refuses because nothing listens
+        assert connecting.result(25) == errno.ECONNREFUSED
