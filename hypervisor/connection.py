@@ -207,6 +207,10 @@ def _callbacks(publish: Callable[[Event], None]) -> list[tuple[int, Callable[...
     def reboot(_c: Any, domain: libvirt.virDomain, _opaque: Any) -> None:
         publish(Event(Kind.REBOOT, domain.UUIDString()))
 
+    def agent(_c: Any, domain: libvirt.virDomain, state: int, _reason: int, _opaque: Any) -> None:
+        if state == libvirt.VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED:
+            publish(Event(Kind.AGENT_CONNECTED, domain.UUIDString()))
+
     def removed(_c: Any, domain: libvirt.virDomain, alias: str, _opaque: Any) -> None:
         publish(Event(Kind.DEVICE_REMOVED, domain.UUIDString(), alias))
 
@@ -216,6 +220,7 @@ def _callbacks(publish: Callable[[Event], None]) -> list[tuple[int, Callable[...
     return [
         (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle),
         (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, reboot),
+        (libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, agent),
         (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, removed),
         (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, not_removed),
     ]

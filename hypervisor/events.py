@@ -28,6 +28,7 @@ class Kind(StrEnum):
     STOPPED = "stopped"
     CRASHED = "crashed"
     REBOOT = "reboot"  # the machine was reset, by whomever
+    AGENT_CONNECTED = "agent-connected"  # the guest's agent has started: the guest is up
     DEVICE_REMOVED = "device-removed"
     DEVICE_REMOVAL_FAILED = "device-removal-failed"
     RESYNC = "resync"  # the connection is new: events may have been lost, so read the state again

@@ -287,13 +287,13 @@ def make_record(
 
 
 def _check_size(call: Call, size: int) -> None:
-    if size < _SIZE_STEP or size % _SIZE_STEP or size > call.limits.disk_size:
+    if size < _SIZE_STEP or size % _SIZE_STEP:
         raise refuse(
-            Object.DISK,
-            Cause.SIZE,
-            f"size: {size} is not a multiple of {_SIZE_STEP} up to {call.limits.disk_size} (MiB)",
-            "size",
+            Object.DISK, Cause.SIZE, f"size: {size} is not a positive multiple of {_SIZE_STEP} (MiB)", "size"
         )
+    if size > call.limits.disk_size:
+        most = call.limits.disk_size
+        raise refuse(Object.DISK, Cause.SIZE, f"size: {size} is more than the limit of {most} (MiB)", "size")
 
 
 def _checked_name(name: str) -> str:

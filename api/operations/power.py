@@ -52,16 +52,21 @@ def note_time(backend: Backend, vm_id: int) -> tuple[str, float]:
 
 
 async def shut_down(backend: Backend, uuid: str, begun: float) -> None:
-    """Wait for the guest to halt, telling it twice; returns when it has, or when patience ends."""
+    """Wait for the guest to halt, telling it twice; returns when it has, or when patience ends.
+
+    A guest that was booting at the first time is told again as soon as it is up: it cannot have heard.
+    """
     patience = backend.patience
     with backend.connection.events.watching(uuid) as watch:
-        for deadline in (begun + patience.stop_again, begun + patience.stop):
+        for deadline, again in ((begun + patience.stop_again, True), (begun + patience.stop, False)):
             if time.time() < deadline:
                 await asyncio.to_thread(_tell, backend, uuid, power.request_shutdown)
             while (remaining := deadline - time.time()) > 0:
                 if not (await asyncio.to_thread(_state, backend, uuid)).powered:
                     return
-                await watch.next(remaining)
+                event = await watch.next(remaining)
+                if again and event is not None and event.kind is Kind.AGENT_CONNECTED:
+                    break
 
 
 async def rebooted(backend: Backend, uuid: str, begun: float) -> bool:
@@ -78,6 +83,9 @@ async def rebooted(backend: Backend, uuid: str, begun: float) -> bool:
             event = await watch.next(remaining)
             if event is not None and event.kind is Kind.REBOOT:
                 return True
+            if event is not None and event.kind is Kind.AGENT_CONNECTED:
+                # it was booting, and cannot have heard
+                await asyncio.to_thread(_tell, backend, uuid, power.request_reboot)
     return False
 
 

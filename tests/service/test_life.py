@@ -7,7 +7,7 @@ import libvirt
 import pytest
 
 from api.settings import Patience
-from tests.conftest import Reach
+from tests.conftest import NewService, Reach
 from tests.service.client import Client, Struct
 from tests.service.guest import Guest, Identity, make_identity
 from tests.service.process import PATIENCE, Service
@@ -233,3 +233,16 @@ def _wait_for_agent(service: Service, vm_id: int) -> None:
         return True
 
     until(answers, 60, "the guest agent answers")
+
+
+def test_a_guest_that_boots_is_told_again_when_it_is_up(new_service: NewService) -> None:
+    service = new_service(HYPERVISOR_PATIENCE__STOP="300", HYPERVISOR_PATIENCE__STOP_AGAIN="200")
+    client = service.start().client()
+    (*_, made) = operations = client.create_from({"hostname": "boots"})
+    client.done(operations)
+    console = service.console(made["vm_id"])
+    begun = time.monotonic()
+    client.done(client.call("hosting.vm.stop", made["vm_id"]))
+    assert time.monotonic() - begun < 100
+    assert console.count("tiny: poweroff") == 1
+    client.done(client.call("hosting.vm.delete", made["vm_id"]))
