@@ -15,7 +15,7 @@ from api.cli.lab import SERVICE
 from api.cli.settings import load
 from api.cli.welcome import welcome
 from api.settings import Settings
-from api.wire.server import open_listener, parse_listen
+from api.wire.server import Listen, Tcp, open_listener, parse_listen
 from api.wire.server import serve as serve_wsgi
 
 if TYPE_CHECKING:
@@ -58,9 +58,14 @@ def serve(listen: str | None, where: str, setup: bool) -> None:
         return service.start()
 
     gc.freeze()
-    serve_wsgi(
-        parse_listen(settings.listen), start, running.close, lambda: welcome(settings), settings.threads
-    )
+    serve_wsgi(_listens(settings.listen), start, running.close, lambda: welcome(settings), settings.threads)
+
+
+def _listens(address: str) -> list[Listen]:
+    """Where to listen: in a lab at the socket from outside, and at the same address inside."""
+    outside = os.environ.get(_IN_LAB)
+    inside = [] if outside is None else [parse_listen(outside)]
+    return [parse_listen(address), *(one for one in inside if isinstance(one, Tcp))]
 
 
 def _answers(uri: str) -> bool:

@@ -55,13 +55,13 @@ _log = logging.getLogger(__name__)
 
 
 def serve(
-    listen: Listen,
+    listen: Sequence[Listen],
     on_start: "Callable[[], WSGIApplication]",
     on_stop: Callable[[], None],
     ready: Callable[[], None],
     threads: int = THREADS,
 ) -> None:
-    """Serve at `listen` until SIGTERM, SIGINT or SIGQUIT; sockets passed by systemd take its place.
+    """Serve at all of `listen` until SIGTERM, SIGINT or SIGQUIT; sockets passed by systemd take their place.
 
     Runs in the main thread, without other threads: the worker is forked from here. In the worker run
     `on_start`, which opens everything and gives the application, then `ready`, once, when requests are
@@ -73,7 +73,7 @@ def serve(
     stderr).
     """
     before = {number: signal.getsignal(number) for number in (*Arbiter.SIGNALS, signal.SIGCHLD)}
-    opened: Sequence[Listen] = activated() or [listen]
+    opened: Sequence[Listen] = activated() or listen
     bind = [f"fd://{listener(each).detach()}" for each in opened]
     application = _Gunicorn(bind, _Worker(on_start, on_stop, ready), threads)
     master = os.getpid()

@@ -72,7 +72,7 @@ def main(address: str, mode: str, directory: Path) -> None:
             log.write(f"{os.getpid()}\n")
 
     try:
-        serve(parse_listen(address), starter(mode, directory), stop, ready, threads=16)
+        serve([parse_listen(address)], starter(mode, directory), stop, ready, threads=16)
     finally:
         with (directory / "after").open("a") as log:
             log.write(f"{os.getpid()}\n")
