@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import secrets
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
@@ -15,6 +16,7 @@ from api.methods import (
     iface,
     image,
     ip,
+    metric,
     operation,
     snapshotprofile,
     ssh,
@@ -25,6 +27,8 @@ from api.methods import (
 )
 from api.methods.call import Services
 from api.methods.dispatch import Dispatcher
+from api.methods.graph.links import Links
+from api.methods.graph.pages import Pages
 from api.operations import attach, create, power, rollback, update
 from api.operations import disk as disk_workflows
 from api.operations import iface as iface_workflows
@@ -35,15 +39,19 @@ from api.operations.host import prepare
 from api.operations.image import ImageExists, install
 from api.operations.jobs import Jobs
 from api.operations.observer import Observer
+from api.operations.sampler import Sampler
 from api.operations.schedule import Schedules
 from api.settings import Settings
 from api.store.content import populate
 from api.store.database import Store
 from api.store.keys import first_account
 from api.store.schema import upgrade
+from api.store.statistics import Statistics
 from api.wire.application import Application
+from api.wire.listen import Tcp, parse_listen
 from hypervisor.acceleration import usable
 from hypervisor.connection import Connection
+from hypervisor.domain.statistics import Reader
 
 # importing them enters their methods and workflows into the tables
 METHODS = (
@@ -53,6 +61,7 @@ METHODS = (
     iface,
     image,
     ip,
+    metric,
     operation,
     snapshotprofile,
     ssh,
@@ -104,14 +113,27 @@ class Service:
         schedules = Schedules(store, jobs, settings.snapshot_profiles)
         schedules.start()
         self._open.callback(schedules.stop)
+        statistics = Statistics(settings.statistics_file, settings.statistics.every)
+        self._open.callback(statistics.close)
+        sampler = Sampler(store, statistics, Reader(settings.libvirt_uri))
+        sampler.start()
+        self._open.callback(sampler.stop)
+        links = Links(
+            graph_secret(settings.state / "graphs.key"),
+            settings.statistics.url_lifetime,
+            settings.public_url,
+            fallback=own_url(settings.listen),
+        )
         services = Services(
             store=store,
             jobs=jobs,
             limits=settings.limits,
             console_host=settings.console_host,
             snapshot_profiles=settings.snapshot_profiles,
+            statistics=statistics,
+            links=links,
         )
-        return Application(Dispatcher(services))
+        return Application(Dispatcher(services), Pages(store, statistics, links))
 
     def _offer_images(self, store: Store, connection: Connection) -> None:
         for name, labels in self._settings.labels.items():
@@ -157,6 +179,19 @@ def write_secret(file: Path, text: str) -> None:
     with os.fdopen(descriptor, "w") as written:
         written.write(text)
     new.rename(file)
+
+
+def graph_secret(file: Path) -> bytes:
+    """The secret that the URLs of graphs are made with; a first start makes it."""
+    if not file.exists():
+        write_secret(file, secrets.token_hex(32) + "\n")
+    return bytes.fromhex(file.read_text())
+
+
+def own_url(address: str) -> str:
+    """The URL of the service for a caller who named no host."""
+    listen = parse_listen(address)
+    return f"http://{listen}" if isinstance(listen, Tcp) else "http://localhost"
 
 
 def accelerated(settings: Settings) -> bool:

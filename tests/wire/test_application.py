@@ -18,13 +18,15 @@ KEY = "0123456789abcdefghijklmn"
 SECRETS = (KEY, "hunter2hunter2", "#!/bin/sh\nrm -rf /")
 
 
-def answers(method: str, arguments: Sequence[Value], remote_address: str, /) -> Value:
+def answers(method: str, arguments: Sequence[Value], remote_address: str, root: str, /) -> Value:
     """A dispatcher with one method for each thing that can happen."""
     match method:
         case "echo":
             return list(arguments)
         case "where":
             return remote_address
+        case "root":
+            return root
         case "long":
             return ["0123456789"] * 200
         case "refuse":
