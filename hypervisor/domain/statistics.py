@@ -86,7 +86,7 @@ class Reader:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self._asked: list[threading.Thread] = []
+        self._asked: set[object] = set()
         self._answering = 0
         # the devices of each domain by its kernel and QEMU names, and the names that this is good for
         self._devices: dict[str, tuple[frozenset[object], dict[str, str]]] = {}
@@ -94,7 +94,6 @@ class Reader:
     @property
     def unanswered(self) -> int:
         """How many questions libvirt has not answered yet."""
-        self._asked = [thread for thread in self._asked if thread.is_alive()]
         return len(self._asked)
 
     def read(self, uuids: Collection[str]) -> list[DomainCounters]:
@@ -104,11 +103,14 @@ class Reader:
         for _ in range(_TRIES):
             if self.unanswered >= _MOST_STUCK:
                 break
-            thread = threading.Thread(
-                target=self._ask, args=(frozenset(uuids), answers), name="statistics-question", daemon=True
-            )
-            thread.start()
-            self._asked.append(thread)
+            question = object()
+            self._asked.add(question)
+            threading.Thread(
+                target=self._ask,
+                args=(question, frozenset(uuids), answers),
+                name="statistics-question",
+                daemon=True,
+            ).start()
             try:
                 answer = answers.get(timeout=_PATIENCE + _PATIENCE_EACH * self._answering)
             except queue.Empty:
@@ -123,19 +125,28 @@ class Reader:
         )
 
     def _ask(
-        self, uuids: frozenset[str], answers: "queue.SimpleQueue[list[DomainCounters] | HypervisorError]"
+        self,
+        question: object,
+        uuids: frozenset[str],
+        answers: "queue.SimpleQueue[list[DomainCounters] | HypervisorError]",
     ) -> None:
+        answer: list[DomainCounters] | HypervisorError
         try:
-            connection = open_apart(self.uri)
-            with explained("statistics of the domains"):
-                found = connection.getAllDomainStats(_GROUPS, _FLAGS)
-            ours = [(domain, facts) for domain, facts in found if domain.UUIDString() in uuids]
-            answers.put([self._counters(domain, facts) for domain, facts in ours])
+            answer = self._answer(uuids)
         except HypervisorError as error:
-            answers.put(error)
+            answer = error
         except Exception:
             log.exception("statistics of the domains")
-            answers.put(Unavailable(f"the statistics of libvirt at {self.uri} could not be read"))
+            answer = Unavailable(f"the statistics of libvirt at {self.uri} could not be read")
+        self._asked.discard(question)
+        answers.put(answer)
+
+    def _answer(self, uuids: frozenset[str]) -> list[DomainCounters]:
+        connection = open_apart(self.uri)
+        with explained("statistics of the domains"):
+            found = connection.getAllDomainStats(_GROUPS, _FLAGS)
+        ours = [(domain, facts) for domain, facts in found if domain.UUIDString() in uuids]
+        return [self._counters(domain, facts) for domain, facts in ours]
 
     def _counters(self, domain: libvirt.virDomain, facts: Mapping[str, Any]) -> DomainCounters:
         disks = [f"block.{number}" for number in range(facts.get("block.count", 0))]

@@ -1,6 +1,7 @@
 """Graphs as self-contained SVG, drawn with pygal: nothing in them runs, nothing is fetched."""
 
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,9 @@ from pygal.style import Style
 
 from api.methods.graph.links import Kind, Span
 from api.store.statistics import Point
+
+# pygal looks for plugins at every import in a way that Python has given up, and nobody plugs anything in here
+sys.meta_path[:] = [one for one in sys.meta_path if not isinstance(one, pygal.PluginImportFixer)]
 
 _WIDTH, _HEIGHT = 900, 360
 _FONT = "DejaVu Sans, Verdana, Helvetica, Arial, sans-serif"

@@ -81,6 +81,8 @@ class Links:
             content = base64.b64decode(token, altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             return None
+        if base64.urlsafe_b64encode(content).decode() != token:
+            return None
         body, mark = content[: _FORM.size], content[_FORM.size :]
         if len(body) != _FORM.size or not hmac.compare_digest(mark, self._mark(body)):
             return None
