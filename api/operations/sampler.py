@@ -11,7 +11,8 @@ from api.operations.blueprint import disk_of, iface_of
 from api.store.database import Store
 from api.store.models import Vm
 from api.store.statistics import Point, Source, Statistics
-from hypervisor.domain.statistics import DomainCounters, Reader
+from hypervisor.domain.counters import DomainCounters
+from hypervisor.domain.statistics import Reader
 from hypervisor.errors import HypervisorError
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,8 @@ class Sampler:
     def round(self) -> None:
         """Take one sample of all VMs that run."""
         with self._store.reading() as session:
-            vms = dict(session.execute(select(Vm.uuid, Vm.id).where(Vm.state != "deleted")).tuples().all())
+            known = session.execute(select(Vm.uuid, Vm.id).where(Vm.state != "deleted"))
+            vms = {row.uuid: row.id for row in known}
         at = self._clock()
         try:
             found = self._reader.read(vms.keys()) if vms else []

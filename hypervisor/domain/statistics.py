@@ -10,14 +10,13 @@ own, and asked again beside it.
 import logging
 import queue
 import threading
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection
 
 import libvirt
 from lxml import etree
 
 from hypervisor.connection import open_apart
+from hypervisor.domain.counters import DomainCounters, counters, names
 from hypervisor.domain.xml import aliases
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import Unavailable, explained
@@ -38,47 +37,6 @@ _FLAGS = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT | libvirt.VIR_CONNECT_
 _PATIENCE, _PATIENCE_EACH = 0.25, 0.01
 _TRIES = 3  # questions in one round
 _MOST_STUCK = 8  # questions without an answer: each one holds one of libvirtd's 20 workers
-
-
-@dataclass(frozen=True, slots=True)
-class DiskCounters:
-    """What a disk has done since the domain started; `alias` is our name of the device."""
-
-    alias: str
-    read_bytes: int
-    written_bytes: int
-    read_requests: int
-    write_requests: int
-
-
-@dataclass(frozen=True, slots=True)
-class InterfaceCounters:
-    """What the guest has received and sent on an interface; `alias` is our name of the device."""
-
-    alias: str
-    received_bytes: int
-    sent_bytes: int
-    received_packets: int
-    sent_packets: int
-
-
-@dataclass(frozen=True, slots=True)
-class DomainCounters:
-    """What a running domain has used.
-
-    `run` is another number after each start. `vcpus` has the nanoseconds that each processor ran. `memory` is
-    what the guest has in bytes, `memory_used` what it uses, None when its balloon driver does not say.
-    `answered` is whether QEMU answered: without that there are no disks.
-    """
-
-    uuid: str
-    run: int
-    answered: bool
-    vcpus: Mapping[int, int]
-    memory: int | None
-    memory_used: int | None
-    disks: tuple[DiskCounters, ...]
-    interfaces: tuple[InterfaceCounters, ...]
 
 
 class Reader:
@@ -146,45 +104,16 @@ class Reader:
         with explained("statistics of the domains"):
             found = connection.getAllDomainStats(_GROUPS, _FLAGS)
         ours = [(domain, facts) for domain, facts in found if domain.UUIDString() in uuids]
-        return [self._counters(domain, facts) for domain, facts in ours]
+        return [
+            counters(domain.UUIDString(), domain.ID(), facts, self._named(domain, names(facts)))
+            for domain, facts in ours
+        ]
 
-    def _counters(self, domain: libvirt.virDomain, facts: Mapping[str, Any]) -> DomainCounters:
-        disks = [f"block.{number}" for number in range(facts.get("block.count", 0))]
-        interfaces = [f"net.{number}" for number in range(facts.get("net.count", 0))]
-        names = {one: facts[f"{one}.name"] for one in (*disks, *interfaces)}
-        devices = self._named(domain, frozenset(names.values()))
-        return DomainCounters(
-            uuid=domain.UUIDString(),
-            run=domain.ID(),
-            # a domain without disks has no place to show it
-            answered=all(f"{one}.rd.bytes" in facts for one in disks),
-            vcpus=_vcpus(facts),
-            memory=_bytes(facts.get("balloon.current")),
-            memory_used=_used(facts),
-            disks=tuple(
-                DiskCounters(
-                    devices[names[one]],
-                    *(facts[f"{one}.{key}"] for key in ("rd.bytes", "wr.bytes", "rd.reqs", "wr.reqs")),
-                )
-                for one in disks
-                if names[one] in devices and f"{one}.rd.bytes" in facts
-            ),
-            # libvirt has turned the tap's directions round: what the tap sent is what the guest received
-            interfaces=tuple(
-                InterfaceCounters(
-                    devices[names[one]],
-                    *(facts[f"{one}.{key}"] for key in ("rx.bytes", "tx.bytes", "rx.pkts", "tx.pkts")),
-                )
-                for one in interfaces
-                if names[one] in devices and f"{one}.rx.bytes" in facts
-            ),
-        )
-
-    def _named(self, domain: libvirt.virDomain, names: frozenset[str]) -> dict[str, str]:
-        """Our aliases of the devices `names`; the XML is read only when they are others than before."""
-        if not names:
+    def _named(self, domain: libvirt.virDomain, found: frozenset[str]) -> dict[str, str]:
+        """Our aliases of the devices `found`; the XML is read only when they are others than before."""
+        if not found:
             return {}
-        uuid, key = domain.UUIDString(), frozenset({domain.ID(), *names})
+        uuid, key = domain.UUIDString(), frozenset({domain.ID(), *found})
         known = self._devices.get(uuid)
         if known is None or known[0] != key:
             try:
@@ -195,18 +124,3 @@ class Reader:
                 return {}
             self._devices[uuid] = known
         return known[1]
-
-
-def _vcpus(facts: Mapping[str, Any]) -> dict[int, int]:
-    numbers = range(facts.get("vcpu.maximum", 0))
-    return {one: facts[f"vcpu.{one}.time"] for one in numbers if f"vcpu.{one}.time" in facts}
-
-
-def _used(facts: Mapping[str, Any]) -> int | None:
-    if "balloon.available" in facts and "balloon.unused" in facts:
-        return _bytes(facts["balloon.available"] - facts["balloon.unused"])
-    return None
-
-
-def _bytes(kibibytes: int | None) -> int | None:
-    return None if kibibytes is None else kibibytes * 1024

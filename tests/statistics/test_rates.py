@@ -6,7 +6,7 @@ import pytest
 
 from api.operations.sampler import Rates
 from api.store.statistics import Point, Source
-from hypervisor.domain.statistics import DiskCounters, DomainCounters, InterfaceCounters
+from hypervisor.domain.counters import DiskCounters, DomainCounters, InterfaceCounters
 
 VM = 5
 USED = Source(VM, "vcpu.time", 0, "used")

@@ -17,11 +17,11 @@ from api.store.database import Store
 from api.store.models import Account, Datacenter, Vm
 from api.store.schema import upgrade
 from api.store.statistics import Statistics
+from hypervisor.connection import Connection
 from hypervisor.domain import power
 from hypervisor.domain.spec import DiskSpec, DomainSpec, InterfaceSpec
 from hypervisor.domain.statistics import Reader
 from hypervisor.libvirt_errors import Unavailable
-from tests.domain.conftest import NETWORK, NewSpec
 from tests.methods.world import datacenter
 from tests.service.waiting import until
 
@@ -38,23 +38,37 @@ TEST_NODE = """
 """
 
 
-@pytest.fixture
-def five(connection: libvirt.virConnect, network: str, new_spec: NewSpec, tmp_path: Path) -> list[DomainSpec]:
-    """Five running domains, each with a disk and an interface."""
-    assert network == NETWORK
+@pytest.fixture(scope="module")
+def defined(
+    lasting: Connection, network: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[DomainSpec]]:
+    """Five domains, each with a disk and an interface."""
+    connection = lasting.handle(wait=10)
+    folder = tmp_path_factory.mktemp("disks")
     specs = []
     for number in range(5):
-        disk = tmp_path / f"{number}.qcow2"
+        disk = folder / f"{number}.qcow2"
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "16M"], check=True)
         disk.chmod(0o666)
-        spec = new_spec(
+        spec = DomainSpec(
+            str(uuid.uuid4()), f"statistics-{number}", vcpus=1, max_vcpus=2, memory=64, max_memory=128,
+            accelerated=False, labels={"vm": "1"},
             disks=(DiskSpec(f"ua-disk-{number}", disk, "vda"),),
             interfaces=(InterfaceSpec(f"ua-iface-{number}", f"52:54:00:00:02:{number:02x}", network),),
-        )
+        )  # fmt: skip
         power.define(connection, spec)
-        power.start(connection, spec.uuid)
         specs.append(spec)
-    return specs
+    yield specs
+    for spec in specs:
+        power.undefine(connection, spec.uuid)
+
+
+@pytest.fixture
+def five(connection: libvirt.virConnect, defined: list[DomainSpec]) -> list[DomainSpec]:
+    """The five, running."""
+    for spec in defined:
+        power.start(connection, spec.uuid)
+    return defined
 
 
 def qemu(spec: DomainSpec) -> int:
@@ -90,7 +104,6 @@ def test_a_stuck_qemu_costs_the_others_nothing(five: list[DomainSpec], many: tup
     crowd, few = Reader(uri), Reader(URI)
     asked = {one.uuid for one in five}
     rates = Rates(every=1)
-    # open to both: the first round learns what the devices are
     assert {one.uuid for one in few.read(asked)} == asked
     with stopped(five[2]):
         for round_ in range(5):
