@@ -117,10 +117,16 @@ class Statistics:
         self._averaged_to = complete
 
     def read(
-        self, vm_ids: Collection[int], metric: str, start: float, end: float
+        self, vm_ids: Collection[int], metric: str, start: float, end: float, *, fine: bool = True
     ) -> dict[Source, list[Point]]:
-        """What is known of the VMs in that time, oldest first: samples, and averages for what is older."""
-        samples_from = self._averaged_to if start < self._clock() - _SAMPLES_KEPT else 0
+        """What is known of the VMs in that time, oldest first: samples, and averages for what is older.
+
+        Not `fine`, a time that began when there are no samples any more has averages wherever it can.
+        """
+        samples_from = 0
+        if start < self._clock() - _SAMPLES_KEPT:
+            hour_ago = int(self._clock() - 3600) // AVERAGED * AVERAGED
+            samples_from = min(self._averaged_to, hour_ago) if fine else self._averaged_to
         query = (
             select(*SERIES.c, *POINT.c)
             .join(POINT, POINT.c.series_id == SERIES.c.id)

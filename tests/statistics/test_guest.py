@@ -102,11 +102,10 @@ def test_load_is_in_the_samples_with_its_direction(machine: Machine) -> None:
     assert machine.reaches("vbd.bytes.read", began, 24 * _MEGABYTE) < 64 * _MEGABYTE
     # the guest sends: out is its own direction
     began = time.time()
-    before = machine.used("vif.bytes.in", began)[0] or 0.0
     sent = machine.guest.run("dd if=/dev/zero bs=1M count=4 2>/dev/null", seconds=60)
     assert len(sent) == 4 * _MEGABYTE
     assert machine.reaches("vif.bytes.out", began, 4 * _MEGABYTE) < 8 * _MEGABYTE
-    assert (machine.used("vif.bytes.in", began)[0] or 0.0) - before < 2 * _MEGABYTE
+    assert (machine.used("vif.bytes.in", began)[0] or 0.0) < 2 * _MEGABYTE
     # and is sent to
     began = time.time()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:

@@ -37,8 +37,8 @@ class Kept:
         at = int(self.now)
         self.statistics.add([(source, Point(at, EVERY, value)) for source in sources or (IN,)])
 
-    def read(self, start: float, source: Source = IN) -> list[Point]:
-        found = self.statistics.read([source.vm_id], source.metric, start, self.now)
+    def read(self, start: float, source: Source = IN, *, fine: bool = False) -> list[Point]:
+        found = self.statistics.read([source.vm_id], source.metric, start, self.now, fine=fine)
         return found.get(source, [])
 
 
@@ -83,6 +83,16 @@ def test_a_day_ends_with_the_samples_that_are_not_averaged_yet(kept: Kept) -> No
         kept.sample(float(minute))
     day = kept.read(kept.now - 86400)
     assert [one.seconds for one in day[-4:]] == [300.0, 60.0, 60.0, 60.0]
+    assert sum(one.seconds for one in day) == (2 * 60 + 3) * 60
+
+
+def test_the_last_hour_of_a_day_can_be_had_in_samples(kept: Kept) -> None:
+    for minute in range(2 * 60 + 3):
+        kept.sample(float(minute))
+    day = kept.read(kept.now - 86400, fine=True)
+    assert [one.seconds for one in day[-60:]] == [60.0] * 60
+    assert day[0].seconds == 300.0
+    assert day[-1].value == 122.0
     assert sum(one.seconds for one in day) == (2 * 60 + 3) * 60
 
 

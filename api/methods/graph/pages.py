@@ -38,7 +38,7 @@ class Pages:
         end = self._clock()
         start = end - graph.span.seconds
         metric = _METRICS[graph.kind]
-        found = self._statistics.read([graph.vm_id], metric, start, end)
+        found = self._statistics.read([graph.vm_id], metric, start, end, fine=graph.span is Span.HOUR)
         lines: dict[str, list[Point]] = {
             source.direction: points for source, points in found.items() if _is_of(source, graph)
         }
