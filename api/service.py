@@ -4,70 +4,36 @@ import contextlib
 import fcntl
 import logging
 import os
+import secrets
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-from api.methods import (
-    account,
-    contact,
-    datacenter,
-    disk,
-    iface,
-    image,
-    ip,
-    operation,
-    paas,
-    rating,
-    snapshotprofile,
-    ssh,
-    system,
-    version,
-    vlan,
-    vm,
-)
+from api import methods, operations
 from api.methods.call import Services
 from api.methods.dispatch import Dispatcher
-from api.operations import attach, create, power, rollback, update
-from api.operations import disk as disk_workflows
-from api.operations import iface as iface_workflows
-from api.operations import vlan as vlan_workflows
+from api.methods.graph.links import Links
+from api.methods.graph.pages import Pages
+from api.operations import vlan
 from api.operations.backend import Backend
 from api.operations.engine import Engine
 from api.operations.host import prepare
 from api.operations.image import ImageExists, install
 from api.operations.jobs import Jobs
 from api.operations.observer import Observer
+from api.operations.sampler import Sampler
 from api.operations.schedule import Schedules
 from api.settings import Settings
 from api.store import revision
 from api.store.content import populate
 from api.store.database import Store
 from api.store.keys import first_account
+from api.store.statistics import Statistics
 from api.wire.application import Application
+from api.wire.listen import Tcp, parse_listen
 from hypervisor.acceleration import usable
 from hypervisor.connection import Connection
-
-# importing them enters their methods and workflows into the tables
-METHODS = (
-    account,
-    contact,
-    datacenter,
-    disk,
-    iface,
-    image,
-    ip,
-    operation,
-    paas,
-    rating,
-    snapshotprofile,
-    ssh,
-    system,
-    version,
-    vlan,
-    vm,
-)
-WORKFLOWS = (attach, create, disk_workflows, iface_workflows, power, rollback, update, vlan_workflows)
+from hypervisor.domain.statistics import Reader
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +48,8 @@ class Service:
     def start(self) -> Application:
         """Open everything, take up what was interrupted, and return the application."""
         settings = self._settings
+        methods.load()
+        operations.load()
         make_folders(settings)
         self._open.enter_context(only_one(settings.state / "lock"))
         store = open_store(settings)
@@ -103,21 +71,34 @@ class Service:
         observer = Observer(backend)
         self._open.enter_context(connection.events.subscribed(observer))
         observer.resync()
-        vlan_workflows.ensure_all(backend)
+        vlan.ensure_all(backend)
         engine.start()
         self._open.callback(engine.stop)
         jobs = Jobs(engine.wake)
         schedules = Schedules(store, jobs, settings.snapshot_profiles)
         schedules.start()
         self._open.callback(schedules.stop)
+        statistics = Statistics(settings.statistics_file, settings.statistics.every)
+        self._open.callback(statistics.close)
+        sampler = Sampler(store, statistics, Reader(settings.libvirt_uri))
+        sampler.start()
+        self._open.callback(sampler.stop)
+        links = Links(
+            graph_secret(settings.state / "graphs.key"),
+            settings.statistics.url_lifetime,
+            settings.public_url,
+            fallback=own_url(settings.listen),
+        )
         services = Services(
             store=store,
             jobs=jobs,
             limits=settings.limits,
             console_host=settings.console_host,
             snapshot_profiles=settings.snapshot_profiles,
+            statistics=statistics,
+            links=links,
         )
-        return Application(Dispatcher(services))
+        return Application(Dispatcher(services), Pages(store, statistics, links))
 
     def _offer_images(self, store: Store, connection: Connection) -> None:
         for name, labels in self._settings.labels.items():
@@ -166,6 +147,19 @@ def write_secret(file: Path, text: str) -> None:
     with os.fdopen(descriptor, "w") as written:
         written.write(text)
     new.rename(file)
+
+
+def graph_secret(file: Path) -> bytes:
+    """The secret that the URLs of graphs are made with; a first start makes it."""
+    if not file.exists():
+        write_secret(file, secrets.token_hex(32) + "\n")
+    return bytes.fromhex(file.read_text())
+
+
+def own_url(address: str) -> str:
+    """The URL of the service for a caller who named no host."""
+    listen = parse_listen(address)
+    return f"http://{listen}" if isinstance(listen, Tcp) else "http://localhost"
 
 
 def accelerated(settings: Settings) -> bool:

@@ -77,6 +77,15 @@ class Patience(BaseModel):
     detach_again: PositiveFloat = 10  # between requests to let go of a device
 
 
+class StatisticsSettings(BaseModel):
+    """How often the virtual machines are measured, and how long a graph's URL is good, in seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: float = Field(default=60, ge=1, le=300)
+    url_lifetime: PositiveInt = 3600
+
+
 class ScheduleSettings(BaseModel):
     """When a profile takes snapshots, and how many of them it keeps; `every` is in seconds."""
 
@@ -149,7 +158,10 @@ class Settings(BaseSettings):
     snapshot_profiles: tuple[SnapshotProfileSettings, ...] = _PROFILES
     limits: Limits = Limits()
     patience: Patience = Patience()
+    statistics: StatisticsSettings = StatisticsSettings()
     console_host: str = "localhost"
+    # what the URLs of graphs begin with, when that is not what the caller used
+    public_url: str | None = Field(default=None, pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")
 
     @classmethod
     def settings_customise_sources(
@@ -174,6 +186,11 @@ class Settings(BaseSettings):
     def workflows_url(self) -> str:
         """Where the progress of running work is kept."""
         return f"sqlite:///{self.state / 'workflows.db'}"
+
+    @cached_property
+    def statistics_file(self) -> Path:
+        """Where the samples are."""
+        return self.state / "statistics.db"
 
     @cached_property
     def pools(self) -> Path:

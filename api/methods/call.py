@@ -6,10 +6,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from api.methods.graph.links import Links
 from api.operations.jobs import Jobs, Origin, Planned
 from api.settings import Limits, SnapshotProfileSettings
 from api.store.database import Store
 from api.store.models import Account, Operation
+from api.store.statistics import Statistics
 
 Struct = dict[str, Any]
 
@@ -23,16 +25,19 @@ class Services:
     limits: Limits
     console_host: str
     snapshot_profiles: Sequence[SnapshotProfileSettings]
+    statistics: Statistics
+    links: Links
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Who calls, from where, and with what at hand."""
+    """Who calls, from where, by which URL of the service's root, and with what at hand."""
 
     account: Account
     remote_address: str
     services: Services
     dry_run: bool = False
+    root: str = ""
 
     @property
     def store(self) -> Store:

@@ -29,15 +29,15 @@ class Dispatcher:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def __call__(self, name: str, arguments: Sequence[Any], remote_address: str) -> Any:
-        """The answer of the method served as `name`."""
+    def __call__(self, name: str, arguments: Sequence[Any], remote_address: str, root: str = "") -> Any:
+        """The answer of the method served as `name`; `root` is the URL that the caller reaches ``/`` by."""
         method = lookup(name)
         if method is None:
             raise unknown_method(name)
         given = list(arguments)
         account = self._authenticate(method, given)
         dry_run = _take_dry_run(given)
-        call = Call(account, remote_address, self._services, dry_run)
+        call = Call(account, remote_address, self._services, dry_run, root)
         if dry_run:
             return [
                 {"reason": fault.text, "attr": list(fault.fields), "error": fault.code}

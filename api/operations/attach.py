@@ -10,7 +10,7 @@ from api.operations.backend import Backend
 from api.operations.bandwidth import enforce
 from api.operations.engine import workflow
 from api.operations.run import OperationFailed, Run
-from api.store.models import Datacenter, Disk, Iface, Vm
+from api.store.models import Datacenter, Disk, Iface, Vm, now
 from hypervisor.domain import hotplug, power
 from hypervisor.domain.power import State
 
@@ -88,6 +88,7 @@ def take_disk(backend: Backend, vm_id: int, disk_id: int, position: int | None, 
         if holder is not None:
             holder.position = next_free
         disk.vm_id, disk.position, disk.access = vm_id, place, access
+        vm.date_updated = now()
         return None if holder is None else holder.id
 
 
@@ -100,6 +101,7 @@ def take_iface(backend: Backend, vm_id: int, iface_id: int) -> None:
         taken = {one.num for one in vm.ifaces if one.id != iface_id}
         number = next(free for free in range(len(taken) + 1) if free not in taken)
         iface.vm_id, iface.num, iface.state = vm_id, number, "used"
+        vm.date_updated = now()
 
 
 def plug_disk(backend: Backend, vm_id: int, disk_id: int) -> None:
@@ -207,10 +209,17 @@ def undo_attach_iface(backend: Backend, vm_id: int, iface_id: int) -> None:
 def free_disk(session: Session, disk_id: int) -> None:
     """Record that the disk is on no VM."""
     disk = session.get_one(Disk, disk_id)
+    _touch(session, disk.vm_id)
     disk.vm_id, disk.position, disk.access, disk.leaving = None, None, "read/write", False
 
 
 def free_iface(session: Session, iface_id: int) -> None:
     """Record that the interface is on no VM."""
     iface = session.get_one(Iface, iface_id)
+    _touch(session, iface.vm_id)
     iface.vm_id, iface.num, iface.state, iface.leaving = None, None, "free", False
+
+
+def _touch(session: Session, vm_id: int | None) -> None:
+    if vm_id is not None:
+        session.get_one(Vm, vm_id).date_updated = now()

@@ -28,6 +28,21 @@ def iface_alias(iface_id: int) -> str:
     return f"ua-iface-{iface_id}"
 
 
+def disk_of(alias: str) -> int | None:
+    """The disk whose device has the name `alias`, None when it is no disk's of the records."""
+    return _number(alias, "ua-disk-")
+
+
+def iface_of(alias: str) -> int | None:
+    """The interface whose device has the name `alias`."""
+    return _number(alias, "ua-iface-")
+
+
+def _number(alias: str, prefix: str) -> int | None:
+    number = alias.removeprefix(prefix)
+    return int(number) if alias.startswith(prefix) and number.isdecimal() else None
+
+
 def seed_volume(vm: Vm) -> str:
     """The name of the volume that holds the VM's seed."""
     return f"seed-{vm.id}-{vm.uuid[:8]}.iso"

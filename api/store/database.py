@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
@@ -16,9 +16,10 @@ _PATIENCE = 30  # seconds that a transaction waits for another one's lock
 class Store:
     """The records, and transactions on them."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> None:
+        """SQLite waits for the disk at each commit, or with ``NORMAL`` only now and then."""
         self.url = url
-        self.engine = _open(url)
+        self.engine = _open(url, synchronous)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
@@ -39,7 +40,7 @@ class Store:
         self.engine.dispose()
 
 
-def _open(url: str) -> Engine:
+def _open(url: str, synchronous: str) -> Engine:
     if not url.startswith("sqlite"):
         return create_engine(url, pool_size=20, max_overflow=40)
     engine = create_engine(
@@ -54,7 +55,7 @@ def _open(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions are begun below, not by the driver
-        for pragma in ("synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_PATIENCE * 1000}"):
+        for pragma in (f"synchronous={synchronous}", "foreign_keys=ON", f"busy_timeout={_PATIENCE * 1000}"):
             connection.execute(f"PRAGMA {pragma}")
         _use_wal(connection)
 

@@ -1,7 +1,8 @@
-"""The WSGI application: calls at `/xmlrpc/` and `/xmlrpc/2.0/`, a page that says so at `/`."""
+"""The WSGI application: calls at `/xmlrpc/` and `/xmlrpc/2.0/`, graphs, a page that says so at `/`."""
 
 import gzip
 import logging
+import re
 import secrets
 import time
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from werkzeug.exceptions import (
     BadRequest,
     HTTPException,
+    InternalServerError,
     MethodNotAllowed,
     NotFound,
     RequestEntityTooLarge,
@@ -22,13 +24,16 @@ from werkzeug.wsgi import get_input_stream
 from api.methods.faults import Fault, internal_error
 from api.wire.codec import MAX_BYTES, parse_request, render_fault, render_response
 from api.wire.incidents import describe
-from api.wire.values import Dispatcher, Value
+from api.wire.values import Dispatcher, Graphs, Value
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 PATHS = ("/xmlrpc", "/xmlrpc/", "/xmlrpc/2.0", "/xmlrpc/2.0/")
 """Where calls are taken: today's path and that of the 2.0 era; a redirect would lose the body of a POST."""
+
+GRAPH = re.compile(r"/graphs/([A-Za-z0-9_-]{1,100})\.svg")
+"""Where graphs are."""
 
 COMPRESS_FROM = 1024
 """Shortest answer worth compressing, in bytes."""
@@ -40,6 +45,9 @@ system.listMethods, which takes no key, lists the methods.
 """
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
+# a picture and nothing else, wherever it is opened
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+
 _log = logging.getLogger(__name__)
 
 
@@ -50,9 +58,12 @@ class Application:
     are for requests that are no calls: 400, 404, 405, 408 (body too slow), 413, 415 (compressed body).
     """
 
-    def __init__(self, dispatch: Dispatcher, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self, dispatch: Dispatcher, graphs: Graphs | None = None, *, max_bytes: int = MAX_BYTES
+    ) -> None:
         """Requests with more than `max_bytes` bytes of body are refused with status 413."""
         self._dispatch = dispatch
+        self._graphs = graphs
         self._max_bytes = max_bytes
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -72,20 +83,24 @@ class Application:
             if request.method not in ("GET", "HEAD"):
                 raise MethodNotAllowed(["GET", "HEAD"])
             return _plain(_PAGE.format(root=request.host_url))
+        if self._graphs is not None and (graph := GRAPH.fullmatch(request.path)):
+            if request.method not in ("GET", "HEAD"):
+                raise MethodNotAllowed(["GET", "HEAD"])
+            return _graph(self._graphs, graph[1])
         if request.path not in PATHS:
             raise NotFound
         if request.method != "POST":
             raise MethodNotAllowed(["POST"])
         body = _read(request, self._max_bytes)
-        answer = self._answer(body, request.remote_addr or "unix")
+        answer = self._answer(body, request.remote_addr or "unix", request.host_url if request.host else "")
         return _xml(answer, request)
 
-    def _answer(self, body: bytes, remote_address: str) -> bytes:
+    def _answer(self, body: bytes, remote_address: str, root: str) -> bytes:
         started = time.perf_counter()
         method, arguments, code = "-", list[Value](), 0
         try:
             method, arguments = parse_request(body, max_bytes=self._max_bytes)
-            answer = render_response(self._dispatch(method, arguments, remote_address))
+            answer = render_response(self._dispatch(method, arguments, remote_address, root))
         except Fault as fault:
             code, answer = fault.code, render_fault(fault)
         except Exception as error:
@@ -99,6 +114,17 @@ class Application:
 def _report(method: str, arguments: Sequence[Value], error: Exception) -> None:
     incident = secrets.token_hex(4)
     _log.error("incident %s in %s\n%s", incident, method, describe(error, arguments))
+
+
+def _graph(graphs: Graphs, token: str) -> Response:
+    try:
+        drawn = graphs(token)
+    except Exception as error:
+        _report("a graph", [token], error)
+        raise InternalServerError from None
+    if drawn is None:
+        raise NotFound
+    return Response(drawn, content_type="image/svg+xml", headers={"Content-Security-Policy": _POLICY})
 
 
 def _read(request: Request, max_bytes: int) -> bytes:

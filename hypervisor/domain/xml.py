@@ -138,6 +138,16 @@ def parse(xml: str) -> DomainSpec:
     )
 
 
+def aliases(xml: str) -> dict[str, str]:
+    """Our names of a running domain's disks and interfaces, by ``vda`` and by the interface on the host."""
+    devices = _find(etree.fromstring(xml.encode(), _PARSER), "devices")
+    return {
+        _attribute(element, "target", "dev"): _attribute(element, "alias", "name")
+        for element in devices
+        if element.tag in ("disk", "interface")
+    }
+
+
 def parse_labels(xml: str) -> dict[str, str]:
     """Our marks in a domain's XML; empty for a domain that is not ours."""
     return _labels(etree.fromstring(xml.encode(), _PARSER))

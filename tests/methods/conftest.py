@@ -27,6 +27,6 @@ def world(first_store: Path, tmp_path: Path) -> Iterator[World]:
     """A store of its own for one test."""
     file = tmp_path / "store.db"
     shutil.copyfile(first_store, file)
-    store = Store(f"sqlite:///{file}")
-    yield World(store)
-    store.close()
+    world = World(Store(f"sqlite:///{file}"))
+    yield world
+    world.close()

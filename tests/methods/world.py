@@ -1,10 +1,9 @@
 """A store with accounts and objects, and the dispatcher in front of it."""
 
-import importlib
 import itertools
-import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ import api.methods
 from api.methods.call import Services
 from api.methods.dispatch import Dispatcher
 from api.methods.faults import Fault
+from api.methods.graph.links import Links
 from api.operations.jobs import Jobs, Origin, Planned
 from api.settings import Limits, Settings
 from api.store.database import Store
@@ -31,11 +31,10 @@ from api.store.models import (
     Vm,
     now,
 )
+from api.store.statistics import Statistics
 from tests.coverage.recorder import RECORDER
 
-# every namespace enters its methods into the table
-for module in pkgutil.iter_modules(api.methods.__path__):
-    importlib.import_module(f"api.methods.{module.name}")
+api.methods.load()
 
 ALICE = "alice".ljust(24, "0")
 BOB = "bob".ljust(24, "0")
@@ -53,6 +52,8 @@ class World:
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
+        file = Path(self.store.engine.url.database or "").with_name("statistics.db")
+        self.statistics = Statistics(file, every=60)
         jobs = Jobs(lambda: self.wakes.append(None))
         self.services = Services(
             store=self.store,
@@ -60,13 +61,16 @@ class World:
             limits=Limits(cores=8),
             console_host="console.example.net",
             snapshot_profiles=Settings().snapshot_profiles,
+            statistics=self.statistics,
+            links=Links(b"secret", 3600, None, "http://127.0.0.1:8080"),
         )
         self.dispatch = Dispatcher(self.services)
         self.accounts = {ALICE: self.get(Account, 1), BOB: self.get(Account, 2)}
 
     def call(self, name: str, *arguments: Any, key: str = ALICE) -> Any:
         """The answer to `key`'s call of the method."""
-        return RECORDER.watched(name, arguments, lambda: self.dispatch(name, [key, *arguments], "192.0.2.1"))
+        where = ("192.0.2.1", "http://api.example:8080/")
+        return RECORDER.watched(name, arguments, lambda: self.dispatch(name, [key, *arguments], *where))
 
     def fault(self, name: str, *arguments: Any, key: str = ALICE) -> Fault:
         """The fault that `key`'s call of the method ends in."""
@@ -78,6 +82,11 @@ class World:
         """Keep the records; their ids are there afterwards."""
         with self.store.writing() as session:
             session.add_all(records)
+
+    def close(self) -> None:
+        """Close the databases."""
+        self.store.close()
+        self.statistics.close()
 
     def get(self, model: type[Any], identifier: int) -> Any:
         """The record as it is now, None when it is gone."""

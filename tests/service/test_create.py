@@ -102,9 +102,8 @@ def test_info_tells_what_was_asked_for(made: Made, client: Client) -> None:
         "flex_shares": 0,
         "hvm_state": "running",
         "is_migrating": False,
-        "probes": [],
+        "entity_id": "LOCAL-GANDI",
         "triggers": [],
-        "graph_urls": {"vcpu": ["", ""], "vdi": [""], "vif": [""]},
     }
     assert {key: vm[key] for key in expected} == expected
     (disk,) = vm["disks"]
@@ -118,7 +117,12 @@ def test_info_tells_what_was_asked_for(made: Made, client: Client) -> None:
         (4, 0, "created"),
         (6, 1, "created"),
     ]
-    assert client.call("vm.info", vm["id"]) == client.vm(vm["id"])
+    assert steady(client.call("vm.info", vm["id"])) == steady(client.vm(vm["id"]))
+
+
+def steady(vm: Struct) -> Struct:
+    """What of hosting.vm.info does not change by itself."""
+    return {key: value for key, value in vm.items() if key not in ("graph_urls", "probes")}
 
 
 def test_lists_and_counts_know_it_by_each_name(made: Made, client: Client) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 
-def dispatch(method: str, arguments: Sequence[Value], remote_address: str, /) -> Value:
+def dispatch(method: str, arguments: Sequence[Value], remote_address: str, root: str, /) -> Value:
     """Methods that show what a server does."""
     match method, *arguments:
         case "echo", *values:
@@ -33,6 +33,8 @@ def dispatch(method: str, arguments: Sequence[Value], remote_address: str, /) ->
             return None
         case "where", *_:
             return remote_address
+        case "root", *_:
+            return root
         case "pid", *_:
             return os.getpid()
         case "die", *_:

@@ -18,13 +18,15 @@ KEY = "0123456789abcdefghijklmn"
 SECRETS = (KEY, "hunter2hunter2", "#!/bin/sh\nrm -rf /")
 
 
-def answers(method: str, arguments: Sequence[Value], remote_address: str, /) -> Value:
+def answers(method: str, arguments: Sequence[Value], remote_address: str, root: str, /) -> Value:
     """A dispatcher with one method for each thing that can happen."""
     match method:
         case "echo":
             return list(arguments)
         case "where":
             return remote_address
+        case "root":
+            return root
         case "long":
             return ["0123456789"] * 200
         case "refuse":
@@ -195,3 +197,61 @@ def test_bodies_that_end_early_or_are_compressed_are_refused(client: Client) -> 
     plain = {"wsgi.input": io.BytesIO(b"<m"), "CONTENT_LENGTH": "10"}
     assert client.post("/xmlrpc/", environ_overrides=plain).status_code == 400
     assert client.post("/xmlrpc/", data=b"", headers={"Content-Encoding": "gzip"}).status_code == 415
+
+
+def test_a_call_knows_the_root_by_which_it_came(client: Client) -> None:
+    def root(**options: Any) -> Any:
+        (found,), _ = xmlrpc.client.loads(call(client, "root", **options).data)
+        return found
+
+    assert root(headers={"Host": "api.example:8080"}) == "http://api.example:8080/"
+    assert root(headers={"Host": "[::1]:8080"}) == "http://[::1]:8080/"
+    assert root(headers={"Host": "exa<mple"}) == ""
+    assert root(headers={"X-Forwarded-Host": "evil.example", "Host": "api.example"}) == "http://api.example/"
+
+
+SVG = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
+
+
+@pytest.fixture
+def drawing() -> Client:
+    """A client of an application that draws one graph."""
+
+    def graphs(token: str, /) -> bytes | None:
+        if token == "broken":
+            raise RuntimeError("no ink")
+        return SVG if token == "good" else None
+
+    return Client(Application(answers, graphs))
+
+
+def test_a_graph_is_a_picture_and_nothing_else(drawing: Client) -> None:
+    answer = drawing.get("/graphs/good.svg")
+    assert (answer.status_code, answer.data, answer.content_type) == (200, SVG, "image/svg+xml")
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "no-store"
+    head = drawing.head("/graphs/good.svg")
+    assert (head.status_code, head.data, head.content_length) == (200, b"", len(SVG))
+
+
+def test_what_is_no_graph_is_not_there(drawing: Client) -> None:
+    paths = ["/graphs/bad.svg", "/graphs/", "/graphs/good", "/graphs/good.svg/", "/graphs/go/od.svg",
+             "/graphs/" + "a" * 5000 + ".svg", "/graphs/good%0A.svg", "/graphs/g%C3%B6.svg"]  # fmt: skip
+    answers = [drawing.get(path) for path in paths]
+    assert {(one.status_code, one.data) for one in answers} == {(404, b"404 Not Found\n")}
+    assert len({tuple(sorted(one.headers.items())) for one in answers}) == 1
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("token", ["good", "bad"])
+def test_graphs_are_only_read(drawing: Client, method: str, token: str) -> None:
+    answer = drawing.open(f"/graphs/{token}.svg", method=method)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD")
+
+
+def test_a_graph_that_fails_is_an_incident(drawing: Client, caplog: pytest.LogCaptureFixture) -> None:
+    answer = drawing.get("/graphs/broken.svg")
+    assert (answer.status_code, answer.data) == (500, b"500 Internal Server Error\n")
+    assert "no ink" in caplog.text

@@ -48,7 +48,7 @@ def list_(call: Call, opts: VMListOptions | None = None) -> list[Struct]:
         ),
     )
     with call.store.reading() as session:
-        return [brief(vm) for vm in session.scalars(query)]
+        return [brief(call, vm) for vm in session.scalars(query)]
 
 
 @method("hosting.vm.count", "int")

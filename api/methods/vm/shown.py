@@ -3,10 +3,15 @@
 from api.methods import disk as disks
 from api.methods import iface as ifaces
 from api.methods.call import Call, Struct
+from api.methods.graph.pages import urls
+from api.methods.vm.probes import probes
 from api.store.models import Vm
 
+# what QEMU does; nothing runs one that is off
+_HVM_STATES = {"running": "running", "paused": "paused", "locked": "paused"}
 
-def brief(vm: Vm) -> Struct:
+
+def brief(call: Call, vm: Vm) -> Struct:
     """An item of ``hosting.vm.list``."""
     return {
         "ai_active": 0,
@@ -17,7 +22,7 @@ def brief(vm: Vm) -> Struct:
         "date_updated": vm.date_updated,
         "description": vm.description,
         "disks_id": [disk.id for disk in vm.disks],
-        "entity_id": None,
+        "entity_id": call.account.handle,
         "farm": vm.farm,
         "flex_shares": 0,
         "hostname": vm.hostname,
@@ -33,16 +38,12 @@ def brief(vm: Vm) -> Struct:
 def full(call: Call, vm: Vm) -> Struct:
     """The answer of ``hosting.vm.info``."""
     return {
-        **brief(vm),
+        **brief(call, vm),
         "console_url": call.services.console_host,
         "disks": [disks.show(call, disk) for disk in vm.disks],
-        "graph_urls": {
-            "vcpu": [""] * vm.cores,
-            "vdi": [""] * len(vm.disks),
-            "vif": [""] * len(vm.ifaces),
-        },
-        "hvm_state": "running" if vm.state == "running" else "unknown",
+        "graph_urls": urls(call.services.links, vm, call.root),
+        "hvm_state": _HVM_STATES.get(vm.state, "unknown"),
         "ifaces": [ifaces.show(iface) for iface in vm.ifaces],
-        "probes": [],
+        "probes": probes(call, vm),
         "triggers": [],
     }

@@ -1,0 +1,171 @@
+"""What the virtual machines used, in a database of its own: every sample for an hour, averages for a day.
+
+Losing the last minute is nothing, and so is losing the file: one that cannot be read is made anew.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import and_, delete, func, insert, literal, or_, select
+from sqlalchemy.orm import Session
+
+from api.store.samples import POINT, SERIES, open_file
+
+AVERAGED = 300
+"""Seconds of which an average is kept for a day."""
+
+_SAMPLES_KEPT = 70 * 60
+_AVERAGES_KEPT = 25 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What was measured: a metric (``vif.bytes``) of one of a VM's objects, in one direction (``in``).
+
+    `object_id` is a disk's or an interface's id, a processor's number, 0 for the memory.
+    """
+
+    vm_id: int
+    metric: str
+    object_id: int
+    direction: str
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """`value` a second (or a mean level) over the `seconds` that ended `at`, in seconds since 1970."""
+
+    at: int
+    seconds: float
+    value: float
+
+
+class Statistics:
+    """The samples; `every` is how often one comes, in seconds. One thread writes, any may read."""
+
+    def __init__(self, file: Path, every: float, clock: Callable[[], float] = time.time) -> None:
+        self.every = every
+        self._clock = clock
+        self._store = open_file(file)
+        self._ids: dict[Source, int] = {}
+        with self._store.reading() as session:
+            averaged = select(func.max(POINT.c.at)).where(POINT.c.step == AVERAGED)
+            self._averaged_to: int = min(session.scalar(averaged) or 0, int(clock()))
+            self._learn(session)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._store.close()
+
+    def add(self, points: Iterable[tuple[Source, Point]]) -> None:
+        """Keep samples; averages what is complete and forgets what is old, every five minutes."""
+        given = list(points)
+        try:
+            self._add(given)
+        except BaseException:
+            self._ids = {}  # what was learned in a transaction that failed
+            raise
+
+    def _add(self, given: list[tuple[Source, Point]]) -> None:
+        with self._store.writing() as session:
+            new = {source for source, _ in given} - self._ids.keys()
+            if new:
+                session.execute(insert(SERIES).prefix_with("OR IGNORE"), [_columns(source) for source in new])
+                self._learn(session)
+            if given:
+                rows = [
+                    {"series_id": self._ids[source], "step": 0, "at": one.at, "seconds": one.seconds,
+                     "value": one.value}
+                    for source, one in given
+                ]  # fmt: skip
+                session.execute(insert(POINT).prefix_with("OR REPLACE"), rows)
+            self._tidy(session)
+
+    def _learn(self, session: Session) -> None:
+        rows = session.execute(select(*SERIES.c))
+        self._ids = {Source(row.vm_id, row.metric, row.object_id, row.direction): row.id for row in rows}
+
+    def _tidy(self, session: Session) -> None:
+        now = int(self._clock())
+        complete = now // AVERAGED * AVERAGED
+        if complete <= self._averaged_to:
+            return
+        end = (POINT.c.at + (AVERAGED - 1)) - (POINT.c.at + (AVERAGED - 1)) % AVERAGED
+        covered = func.sum(POINT.c.seconds)
+        averages = (
+            select(
+                POINT.c.series_id,
+                literal(AVERAGED),
+                end,
+                covered,
+                func.sum(POINT.c.value * POINT.c.seconds) / covered,
+            )
+            .where(POINT.c.step == 0, POINT.c.at > self._averaged_to, POINT.c.at <= complete)
+            .group_by(POINT.c.series_id, end)
+        )
+        names = ["series_id", "step", "at", "seconds", "value"]
+        session.execute(insert(POINT).prefix_with("OR REPLACE").from_select(names, averages))
+        old = or_(
+            and_(POINT.c.step == 0, POINT.c.at < now - _SAMPLES_KEPT),
+            and_(POINT.c.step == AVERAGED, POINT.c.at < now - _AVERAGES_KEPT),
+        )
+        session.execute(delete(POINT).where(old))
+        session.execute(delete(SERIES).where(SERIES.c.id.not_in(select(POINT.c.series_id))))
+        self._learn(session)
+        self._averaged_to = complete
+
+    def read(
+        self, vm_ids: Collection[int], metric: str, start: float, end: float, *, fine: bool = True
+    ) -> dict[Source, list[Point]]:
+        """What is known of the VMs in that time, oldest first: samples, and averages for what is older.
+
+        Not `fine`, a time that began when there are no samples any more has averages wherever it can.
+        """
+        samples_from = 0
+        if start < self._clock() - _SAMPLES_KEPT:
+            hour_ago = int(self._clock() - 3600) // AVERAGED * AVERAGED
+            samples_from = min(self._averaged_to, hour_ago) if fine else self._averaged_to
+        query = (
+            select(*SERIES.c, *POINT.c)
+            .join(POINT, POINT.c.series_id == SERIES.c.id)
+            .where(
+                SERIES.c.vm_id.in_(vm_ids),
+                SERIES.c.metric == metric,
+                POINT.c.at > start,
+                POINT.c.at - POINT.c.seconds < end,
+                or_(
+                    and_(POINT.c.step == 0, POINT.c.at > samples_from),
+                    and_(POINT.c.step == AVERAGED, POINT.c.at <= samples_from),
+                ),
+            )
+            .order_by(SERIES.c.object_id, SERIES.c.direction, POINT.c.at)
+        )
+        found: dict[Source, list[Point]] = {}
+        with self._store.reading() as session:
+            for row in session.execute(query):
+                source = Source(row.vm_id, row.metric, row.object_id, row.direction)
+                found.setdefault(source, []).append(Point(row.at, row.seconds, row.value))
+        return found
+
+    def fresh(self, vm_id: int) -> set[tuple[str, int]]:
+        """The metrics and objects of the VM that were sampled in the last rounds."""
+        query = (
+            select(SERIES.c.metric, SERIES.c.object_id)
+            .join(POINT, POINT.c.series_id == SERIES.c.id)
+            .where(SERIES.c.vm_id == vm_id, POINT.c.step == 0)
+            .where(POINT.c.at >= self._clock() - 2.5 * self.every)
+            .distinct()
+        )
+        with self._store.reading() as session:
+            return {(metric, object_id) for metric, object_id in session.execute(query)}
+
+
+def _columns(source: Source) -> dict[str, object]:
+    return {
+        "vm_id": source.vm_id,
+        "metric": source.metric,
+        "object_id": source.object_id,
+        "direction": source.direction,
+    }
