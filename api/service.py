@@ -30,6 +30,7 @@ from api.operations import disk as disk_workflows
 from api.operations import iface as iface_workflows
 from api.operations import vlan as vlan_workflows
 from api.operations.backend import Backend
+from api.operations.console import Consoles
 from api.operations.engine import Engine
 from api.operations.host import prepare
 from api.operations.image import ImageExists, install
@@ -42,6 +43,8 @@ from api.store.database import Store
 from api.store.keys import first_account
 from api.store.schema import upgrade
 from api.wire.application import Application
+from api.wire.console import ConsoleServer
+from api.wire.console_socket import console_url, open_console
 from hypervisor.acceleration import usable
 from hypervisor.connection import Connection
 
@@ -85,11 +88,13 @@ class Service:
         self._open.callback(connection.stop)
         prepare(connection.handle(wait=30), settings)
         self._offer_images(store, connection)
+        consoles = Consoles(connection, settings.logs)
         backend = Backend(
             store=store,
             connection=connection,
             patience=settings.patience,
             console_logs=settings.logs,
+            consoles=consoles,
             accelerated=accelerated(settings),
             max_vcpus=settings.limits.cores,
         )
@@ -104,13 +109,18 @@ class Service:
         schedules = Schedules(store, jobs, settings.snapshot_profiles)
         schedules.start()
         self._open.callback(schedules.stop)
+        listening, port = open_console(settings.console_listen)
         services = Services(
             store=store,
             jobs=jobs,
             limits=settings.limits,
-            console_host=settings.console_host,
+            console_url=console_url(settings.console_host, port),
             snapshot_profiles=settings.snapshot_profiles,
         )
+        if listening is not None:
+            server = ConsoleServer(listening, settings.host_key, services, consoles)
+            server.start()
+            self._open.callback(server.stop)
         return Application(Dispatcher(services))
 
     def _offer_images(self, store: Store, connection: Connection) -> None:

@@ -149,6 +149,7 @@ class Settings(BaseSettings):
     snapshot_profiles: tuple[SnapshotProfileSettings, ...] = _PROFILES
     limits: Limits = Limits()
     patience: Patience = Patience()
+    console_listen: str = "127.0.0.1:2222"
     console_host: str = "localhost"
 
     @classmethod
@@ -184,6 +185,11 @@ class Settings(BaseSettings):
     def logs(self) -> Path:
         """The folder of the guests' console logs."""
         return self.state / "console"
+
+    @cached_property
+    def host_key(self) -> Path:
+        """The key of the consoles' SSH server."""
+        return self.state / "console_host_key"
 
     @cached_property
     def images(self) -> Path:

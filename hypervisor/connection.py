@@ -10,7 +10,7 @@ from typing import Any
 import libvirt
 
 from hypervisor.events import Event, Events, Kind
-from hypervisor.libvirt_errors import Unavailable
+from hypervisor.libvirt_errors import Unavailable, explained
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,16 @@ def answers(uri: str, patience: float = 10.0) -> bool:
         return answered.get(timeout=patience)
     except queue.Empty:
         return False
+
+
+def open_apart(uri: str) -> libvirt.virConnect:
+    """A connection of its own to the libvirt at `uri`, for its opener to close.
+
+    Blocks; raises `LibvirtError` or `Unavailable`.
+    """
+    _run_event_loop()
+    with explained(f"connection to libvirt at {uri}"):
+        return libvirt.open(uri)
 
 
 class Connection:

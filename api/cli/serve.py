@@ -15,6 +15,7 @@ from api.cli.lab import SERVICE
 from api.cli.settings import load
 from api.cli.welcome import welcome
 from api.settings import Settings
+from api.wire.console_socket import open_console
 from api.wire.server import open_listener, parse_listen
 from api.wire.server import serve as serve_wsgi
 
@@ -78,18 +79,24 @@ def _exit_with_answer(uri: str) -> None:
 
 
 def _serve_in_lab(settings: Settings) -> int:
-    # the socket is opened out here, so the API answers on the host's own loopback
+    # the sockets are opened out here, so the API and the consoles answer on the host's own loopback
     listener = open_listener(settings.listen)
-    os.set_inheritable(listener.fileno(), True)
+    passed = [listener.fileno()]
+    environment = {**os.environ, _IN_LAB: settings.listen}
+    console, _ = open_console(settings.console_listen)
+    if console is not None:
+        passed.append(console.fileno())
+        environment["HYPERVISOR_CONSOLE_LISTEN"] = f"fd://{console.fileno()}"
+    for one in passed:
+        os.set_inheritable(one, True)
     command = [
         sys.executable, "-m", "api.cli", "serve",
         "--listen", f"fd://{listener.fileno()}", "--libvirt", "system",
     ]  # fmt: skip
-    address = settings.listen
     return hypervisor.lab.run(
         command,
         name=SERVICE,
         state=settings.state / "lab",
-        pass_fds=[listener.fileno()],
-        environment={**os.environ, _IN_LAB: address},
+        pass_fds=passed,
+        environment=environment,
     )

@@ -21,7 +21,7 @@ class Services:
     store: Store
     jobs: Jobs
     limits: Limits
-    console_host: str
+    console_url: str
     snapshot_profiles: Sequence[SnapshotProfileSettings]
 
 

@@ -57,7 +57,7 @@ class World:
             store=self.store,
             jobs=jobs,
             limits=Limits(cores=8),
-            console_host="console.example.net",
+            console_url="console.example.net",
             snapshot_profiles=Settings().snapshot_profiles,
         )
         self.dispatch = Dispatcher(self.services)

@@ -34,7 +34,7 @@ def full(call: Call, vm: Vm) -> Struct:
     """The answer of ``hosting.vm.info``."""
     return {
         **brief(vm),
-        "console_url": call.services.console_host,
+        "console_url": call.services.console_url,
         "disks": [disks.show(call, disk) for disk in vm.disks],
         "graph_urls": {
             "vcpu": [""] * vm.cores,
