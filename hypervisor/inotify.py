@@ -15,8 +15,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What happened, as a mask, to the file `name` in a watched folder, or to a watched file (no name)."""
+    """What happened, as a mask, to what `watch` watches, or to the file `name` in that folder."""
 
+    watch: int
     mask: int
     name: str = ""
 
@@ -31,9 +32,9 @@ class Inotify:
         """The descriptor to wait for."""
         return self._fd
 
-    def watch(self, path: Path, mask: int) -> None:
-        """Tell of the changes in `mask`; raises `OSError`."""
-        _checked(_libc.inotify_add_watch(self._fd, os.fsencode(path), mask), str(path))
+    def watch(self, path: Path, mask: int) -> int:
+        """Tell of the changes in `mask`; returns the watch's number. Raises `OSError`."""
+        return _checked(_libc.inotify_add_watch(self._fd, os.fsencode(path), mask), str(path))
 
     def changes(self) -> Iterator[Change]:
         """What happened since it was last asked; does not wait."""
@@ -43,9 +44,9 @@ class Inotify:
             return
         place = 0
         while place < len(data):
-            _, mask, _, length = _HEADER.unpack_from(data, place)
+            watch, mask, _, length = _HEADER.unpack_from(data, place)
             place += _HEADER.size
-            yield Change(mask, os.fsdecode(data[place : place + length].rstrip(b"\0")))
+            yield Change(watch, mask, os.fsdecode(data[place : place + length].rstrip(b"\0")))
             place += length
 
     def close(self) -> None:

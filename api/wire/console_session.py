@@ -14,7 +14,7 @@ import asyncssh
 from api.methods import console
 from api.methods.call import Services
 from api.methods.console import Viewed
-from api.operations.console import Consoles, End, NotRunning, TooManyViewers, Viewer
+from api.operations.console import CHUNK, Consoles, End, NotRunning, TooManyViewers, Viewer
 from hypervisor.domain.console_log import TooSlow
 from hypervisor.errors import HypervisorError
 
@@ -154,6 +154,7 @@ class _Client(asyncssh.SSHServer):
     ) -> None:
         self._stderr = stderr
         channel = stdout.channel
+        channel.set_write_buffer_limits(CHUNK)
         status = 1
         try:
             if channel.get_command() is not None or channel.get_subsystem() is not None:
@@ -222,6 +223,8 @@ class _Client(asyncssh.SSHServer):
         ways = [
             asyncio.ensure_future(self._output(viewer, stdout)),
             asyncio.ensure_future(_input(viewer, stdin)),
+            # neither of them notices while it waits for the guest
+            asyncio.ensure_future(self._conn.wait_closed()),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)

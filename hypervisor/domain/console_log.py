@@ -1,7 +1,8 @@
 """The log of a serial console: all that the guest wrote since power-on, and what it is writing.
 
-virtlogd writes it to FILE. When that is full (2 MiB unless virtlogd.conf says otherwise), it renames FILE to
-FILE.0, FILE.0 to FILE.1 and so on, drops the last and begins a new FILE.
+virtlogd writes it to FILE. When that is full (2 MiB unless virtlogd.conf says otherwise), it renames FILE.0
+to FILE.1 and so on, the last one first, and FILE to FILE.0, begins a new FILE, and closes the old one
+(libvirt's src/util/virrotatingfile.c).
 """
 
 import contextlib
@@ -13,13 +14,17 @@ from pathlib import Path
 
 from hypervisor import inotify
 
+_MOST_PARTS = 32  # virtlogd keeps no more
+
 
 def parts(file: Path) -> Iterator[Path]:
-    """The parts of the log there may be, the newest first; ends at the first that is not there."""
-    part, number = file, 0
-    while part.exists():
-        yield part
-        part, number = file.with_name(f"{file.name}.{number}"), number + 1
+    """The parts of the log that are there, the newest first.
+
+    While they are renamed, one may be missing between others, and one may come twice.
+    """
+    for part in (file, *(file.with_name(f"{file.name}.{number}") for number in range(_MOST_PARTS))):
+        if part.exists():
+            yield part
 
 
 def remove(file: Path) -> None:
@@ -70,9 +75,9 @@ def _open_newer(file: Path, known: FileIO | None) -> list[FileIO]:
         try:
             part = FileIO(path)
         except FileNotFoundError:
-            break
-        # renamed while we look: the one before is met again under the next name
-        if found and _is_same(part, found[-1]):
+            continue
+        # renamed while we look: met again under the next name
+        if any(_is_same(part, one) for one in found):
             part.close()
             continue
         if known is not None and _is_same(part, known):
@@ -102,6 +107,7 @@ class LogWatch:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._inotify = inotify.Inotify()
+        self._current: int | None = None
         self.closed = False
         """Whether its writer has closed it: the guest's process is gone, and all it wrote is there."""
         try:
@@ -122,7 +128,7 @@ class LogWatch:
             if change.name == self._file.name:
                 self._follow()
                 concerned, self.closed = True, False
-            elif not change.name:
+            elif change.watch == self._current:
                 concerned = True
                 self.closed = self.closed or bool(change.mask & inotify.CLOSE_WRITE)
         return concerned
@@ -133,4 +139,4 @@ class LogWatch:
 
     def _follow(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self._inotify.watch(self._file, inotify.MODIFY | inotify.CLOSE_WRITE)
+            self._current = self._inotify.watch(self._file, inotify.MODIFY | inotify.CLOSE_WRITE)

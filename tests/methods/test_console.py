@@ -124,7 +124,9 @@ def test_the_same_address_in_two_datacenters_belongs_to_whoever_has_the_key(worl
     keys = {ALICE: Key(), BOB: Key()}
     made = {}
     for datacenter, (owner, key) in enumerate(keys.items(), 1):
-        made[owner] = world.vm(key=owner, console=True, datacenter_id=datacenter, seed={"ssh_keys": [key.line]})
+        made[owner] = world.vm(
+            key=owner, console=True, datacenter_id=datacenter, seed={"ssh_keys": [key.line]}
+        )
         iface = world.iface(owner, state="used", vm_id=made[owner].id, num=0, datacenter_id=datacenter)
         world.add(
             Ip(account_id=made[owner].account_id, datacenter_id=datacenter, iface_id=iface.id, ip=V4,
