@@ -117,7 +117,9 @@ class Consoles:
     def switch_off(self, uuid: str) -> None:
         """End all views of the console; from any thread."""
         shared = self._shared.get(uuid)
-        if shared is not None:
+        if shared is None:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the views with it
             shared.loop.call_soon_threadsafe(shared.finish, End.SWITCHED_OFF)
 
     def _forget(self, shared: "_Shared") -> None:

@@ -44,8 +44,9 @@ class ConsoleServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Send the viewers away and end."""
-        self._loop.call_soon_threadsafe(self._stopping.set)
+        """Send the viewers away and end; may be repeated."""
+        with contextlib.suppress(RuntimeError):  # it has ended already
+            self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(2 * _STOP)
 
     def _run(self) -> None:

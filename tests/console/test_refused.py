@@ -5,7 +5,6 @@ import contextlib
 import socket
 import sqlite3
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import asyncssh
 import pytest
 
 from api.store.keys import digest
-from api.wire.console_session import ATTEMPTS, STRANGERS
 from tests.conftest import NewService
 from tests.console.kit import Machine
 from tests.service.client import Client, address
@@ -38,7 +36,8 @@ async def refusal(machine: Machine, user: str, **options: Any) -> tuple[object, 
     seen = _Seen()
     with pytest.raises(asyncssh.PermissionDenied) as caught:
         await machine.knock(user, client_factory=lambda: seen, **options)
-    return caught.value.code, caught.value.reason, *seen.notes
+    # asyncssh itself puts the name that it logged in with into the reason
+    return caught.value.code, caught.value.reason.replace(user, "USER"), *seen.notes
 
 
 def test_the_right_ones_are_let_in(running: Machine) -> None:
@@ -122,43 +121,6 @@ def test_the_ssh_program_is_told_the_same(running: Machine, tmp_path: Path) -> N
 
     assert told(running.address, wrong) == told("10.255.255.250", running.identity.file)
     assert "Permission denied" in told(running.address, wrong)
-
-
-def test_attempts_are_bounded(running: Machine, tmp_path: Path) -> None:
-    files = [str(make_identity(tmp_path, f"k{number}").file) for number in range(ATTEMPTS + 1)]
-
-    async def look() -> None:
-        with pytest.raises(asyncssh.DisconnectError, match="Too many attempts"):
-            await running.knock(client_keys=files)
-        # the right one comes too late
-        with pytest.raises(asyncssh.DisconnectError):
-            await running.knock(client_keys=[*files[:ATTEMPTS], str(running.identity.file)])
-        await running.knock(client_keys=[files[0], str(running.identity.file)])
-
-    asyncio.run(look())
-
-
-def test_strangers_are_bounded(running: Machine) -> None:
-    port = running.service.console_port
-    there = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(STRANGERS)]
-    try:
-        for one in there:
-            assert one.recv(4) == b"SSH-"
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as one_more:
-            assert not nothing_or_reset(lambda: one_more.recv(4))
-    finally:
-        for one in there:
-            one.close()
-
-    asyncio.run(running.knock())
-
-
-def nothing_or_reset(receive: Callable[[], bytes]) -> bytes:
-    """What is received from a connection that is being closed."""
-    try:
-        return receive()
-    except ConnectionResetError:
-        return b""
 
 
 def test_a_port_that_is_taken_does_not_keep_the_service_from_starting(new_service: NewService) -> None:
