@@ -1,9 +1,10 @@
 """People at consoles."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import asyncssh
@@ -57,12 +58,11 @@ class Machine:
         """Somebody who looks at the console."""
         async with self.connect(**options) as connection:
             process = await connection.create_process(term_type="vt100", encoding=None)
-            terminal = Terminal(process)
-            reading = [asyncio.create_task(one) for one in terminal.reading()]
+            terminal = Terminal(process, self.log.file)
             try:
                 yield terminal
             finally:
-                for one in reading:
+                for one in terminal.reading:
                     one.cancel()
 
     def switch(self, on: bool) -> None:
@@ -79,15 +79,16 @@ class Terminal:
     """A terminal at a console: what was shown on it, what the service said on stderr."""
 
     process: "asyncssh.SSHClientProcess[bytes]"
+    log: Path
     shown: bytearray = field(default_factory=bytearray)
     told: bytearray = field(default_factory=bytearray)
     _more: asyncio.Condition = field(default_factory=asyncio.Condition)
     _mark: int = 0
     _over: bool = False
 
-    def reading(self) -> list[Coroutine[Any, Any, None]]:
-        """What fills it, to be run."""
-        return [self._read(self.process.stdout, self.shown), self._read(self.process.stderr, self.told)]
+    def __post_init__(self) -> None:
+        streams = ((self.process.stdout, self.shown), (self.process.stderr, self.told))
+        self.reading = [asyncio.create_task(self._read(stream, into)) for stream, into in streams]
 
     async def _read(self, stream: "asyncssh.SSHReader[bytes]", into: bytearray) -> None:
         while data := await stream.read(65536):
@@ -123,6 +124,10 @@ class Terminal:
 
     async def log_in(self) -> None:
         """Log in as root."""
+        # what was said before today is no answer
+        size = self.log.stat().st_size
+        async with asyncio.timeout(30), self._more:
+            await self._more.wait_for(lambda: len(self.shown) >= size)
         self.type(b"\r")
         await self.sees(b"login: ")
         self.type(b"root\r")
@@ -139,4 +144,5 @@ class Terminal:
         """The exit status, once the console has ended."""
         async with asyncio.timeout(seconds):
             await self.process.wait_closed()
+            await asyncio.gather(*self.reading)
         return self.process.exit_status
