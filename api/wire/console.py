@@ -14,7 +14,7 @@ from api.operations.console import Consoles
 from api.wire import host_key
 
 if TYPE_CHECKING:
-    from api.wire.console_session import Door
+    from api.wire.console_door import Door
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class ConsoleServer:
         self._loop.remove_reader(self._listening)
         if self._stopping.is_set():
             return
-        from api.wire.console_session import Door
+        from api.wire.console_door import Door
 
         door = Door(self._services, self._consoles)
         server = await door.open(self._listening, self._key)

@@ -1,12 +1,8 @@
-"""One client of the consoles: who is let in, and what passes between the client and the guest."""
+"""What passes between one client of a console and the guest."""
 
 import asyncio
 import contextlib
 import logging
-import socket
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import asyncssh
@@ -18,140 +14,43 @@ from api.operations.console import CHUNK, Consoles, End, NotRunning, TooManyView
 from hypervisor.domain.console_log import TooSlow
 from hypervisor.errors import HypervisorError
 
-CONNECTIONS = 64
-"""Clients at a time."""
-
-STRANGERS = 16
-"""Those among them that have not logged in yet."""
-
-ATTEMPTS = 6
-"""Wrong keys and passwords after which a connection ends."""
-
-LOGIN_SECONDS = 30
-"""Time to log in, and then to ask for the console."""
-
 SLOW_SECONDS = 15.0
 """Time for a client to take what it was sent."""
 
 LEAVE = b"\x1d"  # Ctrl-]
 
-_ALIVE = 30  # seconds of silence after which a client is asked whether it is there
-_PARTING = 2.0  # seconds that a client has to close the connection after its session
+_PARTING = 5.0  # seconds that a client has to close the connection after its session
 _READ = 4096
 
 log = logging.getLogger(__name__)
-# its notes hold what people typed, a password in place of an address among it
-logging.getLogger("asyncssh").setLevel(logging.WARNING)
 
 
-class Door:
-    """Lets clients in, and knows who is there."""
+class Session:
+    """One client's look at the console of `vm`; `flowing` is set while the connection takes bytes."""
 
-    def __init__(self, services: Services, consoles: Consoles) -> None:
-        self._services = services
-        self._consoles = consoles
-        self._clients: set[_Client] = set()
-
-    async def open(self, listening: socket.socket, key: Path) -> asyncssh.SSHAcceptor:
-        """Serve at `listening`, as the owner of the host key `key`."""
-        return await asyncssh.listen(
-            sock=listening, server_host_keys=[str(key)], server_factory=self._client, encoding=None,
-            line_editor=False, login_timeout=LOGIN_SECONDS, keepalive_interval=_ALIVE,
-            kbdint_auth=False, host_based_auth=False, gss_host=None, x11_forwarding=False,
-            agent_forwarding=False, allow_scp=False, compression_algs=None, config=None,
-            server_version="console",
-        )  # fmt: skip
-
-    async def close(self) -> None:
-        """Hang up on everybody."""
-        left = [one.hang_up("The service is stopping: connect again later.") for one in self._clients]
-        await asyncio.gather(*left, return_exceptions=True)
-
-    def _client(self) -> "_Client":
-        return _Client(self._services, self._consoles, self._clients)
-
-
-class _Client(asyncssh.SSHServer):
-    """A client's connection; it may log in, and look at one console once."""
-
-    def __init__(self, services: Services, consoles: Consoles, others: "set[_Client]") -> None:
-        self._services = services
-        self._consoles = consoles
-        self._others = others
-        self._failures = 0
-        self._viewed: Viewed | None = None
-        self._seen = False
-        self._stderr: asyncssh.SSHWriter[bytes] | None = None
-        self.logged_in = False
-        self._flowing = asyncio.Event()
-        self._flowing.set()
-
-    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        self._conn = conn
-        # asyncssh lets its transport's buffer grow as far as a client's window, which may be 4 GiB
-        conn.pause_writing = self._flowing.clear  # type: ignore[method-assign]
-        conn.resume_writing = self._flowing.set  # type: ignore[method-assign]
-        strangers = sum(not one.logged_in for one in self._others)
-        if len(self._others) >= CONNECTIONS or strangers >= STRANGERS:
-            log.warning("consoles: too many connections, %s has to wait", _peer(conn))
-            conn.abort()
-            return
-        self._others.add(self)
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        self._others.discard(self)
-
-    # who it is: whatever is wrong, the answer is the same
-
-    def begin_auth(self, _address: str) -> bool:
-        self._viewed = None
-        return True
-
-    def auth_completed(self) -> None:
-        self.logged_in = True
-        asyncio.get_running_loop().call_later(LOGIN_SECONDS, self._expect_session)
-
-    def _expect_session(self) -> None:
-        if not self._seen:
-            self._conn.close()
-
-    def public_key_auth_supported(self) -> bool:
-        return True
-
-    def password_auth_supported(self) -> bool:
-        return True
-
-    async def validate_public_key(self, address: str, key: asyncssh.SSHKey) -> bool:
-        return await self._judge(partial(console.with_key, self._services, address, key.public_data))
-
-    async def validate_password(self, address: str, password: str) -> bool:
-        return await self._judge(partial(console.with_api_key, self._services, address, password))
-
-    async def _judge(self, judge: Callable[[], Viewed | None]) -> bool:
-        self._viewed = None
-        self._viewed = await asyncio.to_thread(judge)
-        if self._viewed is not None:
-            return True
-        self._failures += 1
-        if self._failures >= ATTEMPTS:
-            self._conn.disconnect(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many attempts to log in")
-        return False
-
-    # what it may do
-
-    def session_requested(self) -> Any:
-        if self._seen or self._viewed is None:
-            return False
-        self._seen = True
-        return partial(self._session, self._viewed)
-
-    async def _session(
+    def __init__(
         self,
+        conn: asyncssh.SSHServerConnection,
+        flowing: asyncio.Event,
         vm: Viewed,
+        services: Services,
+        consoles: Consoles,
+    ) -> None:
+        self._conn = conn
+        self._flowing = flowing
+        self._vm = vm
+        self._services = services
+        self._consoles = consoles
+        self._name = f"vm#{vm.vm_id} ({vm.hostname})"
+        self._stderr: asyncssh.SSHWriter[bytes] | None = None
+
+    async def run(
+        self,
         stdin: "asyncssh.SSHReader[bytes]",
         stdout: "asyncssh.SSHWriter[bytes]",
         stderr: "asyncssh.SSHWriter[bytes]",
     ) -> None:
+        """Show the console, or say why not, and end the session."""
         self._stderr = stderr
         channel = stdout.channel
         channel.set_write_buffer_limits(CHUNK)
@@ -160,16 +59,18 @@ class _Client(asyncssh.SSHServer):
             if channel.get_command() is not None or channel.get_subsystem() is not None:
                 self._tell("This is a console and runs no commands: connect without one.")
             else:
-                log.info("console of vm#%d: %s looks", vm.vm_id, _peer(self._conn))
-                status = await self._show(vm, stdin, stdout)
+                log.info("console of vm#%d: %s looks", self._vm.vm_id, _peer(self._conn))
+                status = await self._show(stdin, stdout)
         except (asyncssh.Error, ConnectionError):
             return  # it hung up
         except (TimeoutError, TooSlow):
-            log.warning("console of vm#%d: %s takes too long to read, hung up", vm.vm_id, _peer(self._conn))
+            log.warning(
+                "console of vm#%d: %s takes too long to read, hung up", self._vm.vm_id, _peer(self._conn)
+            )
             self._conn.abort()
             return
         except Exception:
-            log.exception("console of vm#%d", vm.vm_id)
+            log.exception("console of vm#%d", self._vm.vm_id)
             self._tell("The console failed: the service's log says why.")
         await self._leave(channel, status)
 
@@ -182,38 +83,37 @@ class _Client(asyncssh.SSHServer):
                 await self._conn.wait_closed()
         self._conn.close()
 
-    async def _show(
-        self, vm: Viewed, stdin: "asyncssh.SSHReader[bytes]", stdout: "asyncssh.SSHWriter[bytes]"
-    ) -> int:
+    async def _show(self, stdin: "asyncssh.SSHReader[bytes]", stdout: "asyncssh.SSHWriter[bytes]") -> int:
         """Show the console until it or the client ends; returns the exit status."""
-        name = f"vm#{vm.vm_id} ({vm.hostname})"
         try:
-            async with self._consoles.viewing(vm.uuid) as viewer:
+            async with self._consoles.viewing(self._vm.uuid) as viewer:
                 # whoever switches it off from now on ends this view too
-                if not await asyncio.to_thread(console.is_open, self._services, vm.vm_id):
-                    return self._switched_off(name)
-                self._tell(f"Console of {name}. Ctrl-] leaves it.")
+                if not await asyncio.to_thread(console.is_open, self._services, self._vm.vm_id):
+                    return self._switched_off()
+                self._tell(f"Console of {self._name}. Ctrl-] leaves it.")
                 await self._pass(viewer, stdin, stdout)
                 match viewer.end:
                     case End.HALTED:
-                        self._tell(f"\r\n{name} has halted.")
+                        self._tell(f"\r\n{self._name} has halted.")
                     case End.SWITCHED_OFF:
-                        return self._switched_off(name)
+                        return self._switched_off()
                     case End.BROKEN:
-                        self._tell(f"\r\nThe console of {name} broke, or somebody took it: connect again.")
+                        self._tell(
+                            f"\r\nThe console of {self._name} broke, or somebody took it: connect again."
+                        )
                         return 1
                 return 0
         except NotRunning:
-            self._tell(f"{name} is halted: start it with hosting.vm.start, then connect again.")
+            self._tell(f"{self._name} is halted: start it with hosting.vm.start, then connect again.")
         except TooManyViewers:
-            self._tell(f"Too many look at the console of {name} already: one has to leave first.")
-        except (HypervisorError, OSError) as error:
-            log.warning("console of vm#%d: %s", vm.vm_id, error)
-            self._tell(f"The console of {name} cannot be opened: the service's log says why.")
+            self._tell(f"Too many look at the console of {self._name} already: one has to leave first.")
+        except (HypervisorError, FileNotFoundError, PermissionError) as error:
+            log.warning("console of vm#%d: %s", self._vm.vm_id, error)
+            self._tell(f"The console of {self._name} cannot be opened: the service's log says why.")
         return 1
 
-    def _switched_off(self, name: str) -> int:
-        self._tell(f"\r\nThe console of {name} is switched off: hosting.vm.update switches it on.")
+    def _switched_off(self) -> int:
+        self._tell(f"\r\nThe console of {self._name} is switched off: hosting.vm.update switches it on.")
         return 1
 
     async def _pass(
@@ -243,13 +143,11 @@ class _Client(asyncssh.SSHServer):
                 await stdout.drain()
                 await self._flowing.wait()
 
-    async def hang_up(self, words: str) -> None:
-        """Say `words` and close the connection."""
+    async def end(self, words: str) -> None:
+        """Say `words` and end the session."""
         if self._stderr is not None:
             self._tell(f"\r\n{words}")
             await self._leave(self._stderr.channel, 1)
-        self._conn.close()
-        await self._conn.wait_closed()
 
     def _tell(self, words: str) -> None:
         if self._stderr is not None:

@@ -24,7 +24,8 @@ def open_console(address: str) -> tuple[socket.socket | None, int]:
     try:
         opened = listener(listen)
     except OSError as error:
-        log.warning("no consoles: %s: free it, or set console_listen to another HOST:PORT", error)
+        reason = error.strerror or error
+        log.warning("no consoles: %s: free it, or set console_listen to another HOST:PORT", reason)
         return None, getattr(listen, "port", SSH)
     name = opened.getsockname()
     return opened, int(name[1]) if isinstance(name, tuple) else SSH

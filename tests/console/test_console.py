@@ -138,7 +138,7 @@ def test_a_guest_that_halts(running: Machine) -> None:
             terminal.type(b"poweroff\r")
             assert await terminal.ended(60) == 0
             await terminal.is_told(b"(seen) has halted.")
-            assert b"tiny: poweroff" in terminal.shown
+            assert b"reboot: Power down" in terminal.shown
             assert bytes(terminal.shown) == running.log.file.read_bytes(), "not to the last byte"
         running.client.in_state(running.vm["id"], "halted")
         async with running.terminal() as terminal:

@@ -15,9 +15,9 @@ import pytest
 from api.operations.console import Consoles
 from api.store.database import Store
 from api.store.schema import upgrade
-from api.wire import console_session
+from api.wire import console_door
 from api.wire.console import ConsoleServer
-from api.wire.console_session import ATTEMPTS, STRANGERS
+from api.wire.console_door import ATTEMPTS, STRANGERS
 from api.wire.console_socket import console_url, open_console
 from hypervisor.connection import Connection
 from tests.methods.world import ALICE, World, begin
@@ -117,7 +117,7 @@ def works(look: Callable[[], Any]) -> bool:
 
 
 def test_one_who_does_not_log_in_is_hung_up_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console_session, "LOGIN_SECONDS", 1)
+    monkeypatch.setattr(console_door, "LOGIN_SECONDS", 1)
     begun = time.monotonic()
     with closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as idle:
         while received(idle):
@@ -126,7 +126,7 @@ def test_one_who_does_not_log_in_is_hung_up_on(server: Server, monkeypatch: pyte
 
 
 def test_one_who_asks_for_nothing_is_hung_up_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console_session, "LOGIN_SECONDS", 1)
+    monkeypatch.setattr(console_door, "LOGIN_SECONDS", 1)
 
     async def look() -> None:
         connection = await server.connect(server.key)
