@@ -137,7 +137,7 @@ class Terminal:
             try:
                 await self.sees(b"# ", 6)
             except AssertionError:
-                continue  # login forgets what is typed before it has turned the echo off: no person is so quick
+                continue  # login drops what is typed before it has turned the echo off
             return
         raise AssertionError(f"root does not log in: {bytes(self.shown[-400:])!r}")
 
