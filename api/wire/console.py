@@ -25,7 +25,7 @@ _THREADS = 80  # one may wait for each guest, and some ask the records
 class ConsoleServer:
     """Serves the consoles at a listening socket, in a thread of its own.
 
-    The SSH library, a fifth of the service's memory, is loaded when the first client comes.
+    The SSH library, a tenth of the service's memory, is loaded when the first client comes.
     """
 
     def __init__(self, listening: socket.socket, key: Path, services: Services, consoles: Consoles) -> None:
