@@ -16,6 +16,7 @@ from api.methods.graph.links import Links
 from api.methods.graph.pages import Pages
 from api.operations import vlan
 from api.operations.backend import Backend
+from api.operations.console import Consoles
 from api.operations.engine import Engine
 from api.operations.host import prepare
 from api.operations.image import ImageExists, install
@@ -30,6 +31,8 @@ from api.store.database import Store
 from api.store.keys import first_account
 from api.store.statistics import Statistics
 from api.wire.application import Application
+from api.wire.console import ConsoleServer
+from api.wire.console_socket import console_url, open_console
 from api.wire.listen import Tcp, parse_listen
 from hypervisor.acceleration import usable
 from hypervisor.connection import Connection
@@ -59,11 +62,13 @@ class Service:
         self._open.callback(connection.stop)
         prepare(connection.handle(wait=30), settings)
         self._offer_images(store, connection)
+        consoles = Consoles(connection, settings.logs)
         backend = Backend(
             store=store,
             connection=connection,
             patience=settings.patience,
             console_logs=settings.logs,
+            consoles=consoles,
             accelerated=accelerated(settings),
             max_vcpus=settings.limits.cores,
         )
@@ -89,15 +94,20 @@ class Service:
             settings.public_url,
             fallback=own_url(settings.listen),
         )
+        listening, port = open_console(settings.console_listen)
         services = Services(
             store=store,
             jobs=jobs,
             limits=settings.limits,
-            console_host=settings.console_host,
+            console_url=console_url(settings.console_host, port),
             snapshot_profiles=settings.snapshot_profiles,
             statistics=statistics,
             links=links,
         )
+        if listening:
+            server = ConsoleServer(listening, settings.host_key, services, consoles)
+            server.start()
+            self._open.callback(server.stop)
         return Application(Dispatcher(services), Pages(store, statistics, links))
 
     def _offer_images(self, store: Store, connection: Connection) -> None:
@@ -158,7 +168,7 @@ def graph_secret(file: Path) -> bytes:
 
 def own_url(address: str) -> str:
     """The URL of the service for a caller who named no host."""
-    listen = parse_listen(address)
+    listen = parse_listen(address.split()[-1])
     return f"http://{listen}" if isinstance(listen, Tcp) else "http://localhost"
 
 

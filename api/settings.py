@@ -159,6 +159,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     patience: Patience = Patience()
     statistics: StatisticsSettings = StatisticsSettings()
+    console_listen: str = "127.0.0.1:2222"
     console_host: str = "localhost"
     # what the URLs of graphs begin with, when that is not what the caller used
     public_url: str | None = Field(default=None, pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")
@@ -201,6 +202,11 @@ class Settings(BaseSettings):
     def logs(self) -> Path:
         """The folder of the guests' console logs."""
         return self.state / "console"
+
+    @cached_property
+    def host_key(self) -> Path:
+        """The key of the consoles' SSH server."""
+        return self.state / "console_host_key"
 
     @cached_property
     def images(self) -> Path:

@@ -74,9 +74,9 @@ def answers(uri: str, patience: float = 10.0) -> bool:
 
 
 def open_apart(uri: str) -> libvirt.virConnect:
-    """A connection for one thread, for a call that may never return; raises `Unavailable`.
+    """A connection of its own to the libvirt at `uri`, for calls that may never return; blocks.
 
-    It is closed when the caller drops it.
+    It is closed by its opener, or when that drops it. Raises `LibvirtError` or `Unavailable`.
     """
     _run_event_loop()
     with explained(f"connection to libvirt at {uri}"):

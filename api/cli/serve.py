@@ -15,7 +15,8 @@ from api.cli.lab import SERVICE
 from api.cli.settings import load
 from api.cli.welcome import welcome
 from api.settings import Settings
-from api.wire.server import Listen, Tcp, open_listener, parse_listen
+from api.wire.console_socket import open_console
+from api.wire.listen import Tcp, open_listener, parse_listen
 from api.wire.server import serve as serve_wsgi
 
 if TYPE_CHECKING:
@@ -58,14 +59,8 @@ def serve(listen: str | None, where: str, setup: bool) -> None:
         return service.start()
 
     gc.freeze()
-    serve_wsgi(_listens(settings.listen), start, running.close, lambda: welcome(settings), settings.threads)
-
-
-def _listens(address: str) -> list[Listen]:
-    """Where to listen: in a lab at the socket from outside, and at the same address inside."""
-    outside = os.environ.get(_IN_LAB)
-    inside = [] if outside is None else [parse_listen(outside)]
-    return [parse_listen(address), *(one for one in inside if isinstance(one, Tcp))]
+    places = [parse_listen(one) for one in settings.listen.split()]
+    serve_wsgi(places, start, running.close, lambda: welcome(settings), settings.threads)
 
 
 def _answers(uri: str) -> bool:
@@ -83,18 +78,31 @@ def _exit_with_answer(uri: str) -> None:
 
 
 def _serve_in_lab(settings: Settings) -> int:
-    # the socket is opened out here, so the API answers on the host's own loopback
-    listener = open_listener(settings.listen)
-    os.set_inheritable(listener.fileno(), True)
+    # opened out here, the sockets are on the host's own loopback; at the same addresses inside a client
+    # finds the machines too
+    api = open_listener(settings.listen)
+    consoles, _ = open_console(settings.console_listen)
+    passed = [one.fileno() for one in (api, *consoles)]
+    for one in passed:
+        os.set_inheritable(one, True)
     command = [
         sys.executable, "-m", "api.cli", "serve",
-        "--listen", f"fd://{listener.fileno()}", "--libvirt", "system",
+        "--listen", _inside(settings.listen, passed[:1]), "--libvirt", "system",
     ]  # fmt: skip
-    address = settings.listen
     return hypervisor.lab.run(
         command,
         name=SERVICE,
         state=settings.state / "lab",
-        pass_fds=[listener.fileno()],
-        environment={**os.environ, _IN_LAB: address},
+        pass_fds=passed,
+        environment={
+            **os.environ,
+            _IN_LAB: settings.listen,
+            "HYPERVISOR_CONSOLE_LISTEN": _inside(settings.console_listen, passed[1:]),
+        },
     )
+
+
+def _inside(address: str, passed: list[int]) -> str:
+    """Where the service in the lab listens: at the sockets from outside, and at `address` itself."""
+    sockets = [f"fd://{fd}" for fd in passed]
+    return " ".join(sockets + ([address] if isinstance(parse_listen(address), Tcp) else []))

@@ -23,7 +23,7 @@ class Services:
     store: Store
     jobs: Jobs
     limits: Limits
-    console_host: str
+    console_url: str
     snapshot_profiles: Sequence[SnapshotProfileSettings]
     statistics: Statistics
     links: Links

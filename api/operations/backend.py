@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hypervisor.connection
+from api.operations.console import Consoles
 from api.settings import Patience
 from api.store.database import Store
 
@@ -16,5 +17,6 @@ class Backend:
     connection: hypervisor.connection.Connection
     patience: Patience
     console_logs: Path
+    consoles: Consoles
     accelerated: bool
     max_vcpus: int

@@ -10,7 +10,7 @@ from api.operations.engine import workflow
 from api.operations.observer import observed, settle, state_of
 from api.operations.run import OperationFailed, Run
 from api.store.models import Datacenter, Vm
-from hypervisor.domain import power
+from hypervisor.domain import console_log, power
 from hypervisor.seed import build_iso
 from hypervisor.storage import volume
 
@@ -91,7 +91,7 @@ def dismantle(backend: Backend, vm_id: int) -> None:
         pool = session.get_one(Datacenter, vm.datacenter_id).pool
     power.undefine(connection, vm.uuid)
     volume.delete(connection, pool, blueprint.seed_volume(vm))
-    (backend.console_logs / f"{vm.uuid}.log").unlink(missing_ok=True)
+    console_log.remove(backend.console_logs / f"{vm.uuid}.log")
 
 
 def undo(backend: Backend, vm_id: int, disk_id: int | None, iface_id: int | None) -> None:

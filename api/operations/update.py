@@ -46,6 +46,8 @@ def change(backend: Backend, vm_id: int, changes: dict[str, Any]) -> bool:
         vm = session.get_one(Vm, vm_id)
         for key, value in changes.items():
             setattr(vm, key, value)
+    if changes.get("console") is False:
+        backend.consoles.switch_off(vm.uuid)
     if "vm_max_memory" not in changes:
         return False
     connection = backend.connection.handle(wait=30)

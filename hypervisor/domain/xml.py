@@ -68,7 +68,8 @@ def _ports(spec: DomainSpec) -> int:
 
 
 def _serial(log: Path | None) -> list[etree._Element]:
-    logged = [] if log is None else [E.log(file=str(log), append="on")]
+    # made anew, with its rotated parts, at each power-on; a reboot goes on with it
+    logged = [] if log is None else [E.log(file=str(log), append="off")]
     return [
         E.serial(*logged, E.target(type="isa-serial", port="0"), type="pty"),
         E.console(E.target(type="serial", port="0"), type="pty"),

@@ -18,6 +18,8 @@ PLACES = {
     "etc": "/etc/libvirt",
     "cache": "/var/cache/libvirt",
     "log": "/var/log/libvirt",
+    # who has a console open, by process ids that are other processes elsewhere
+    "lock": "/run/lock",
 }
 
 # Not /tmp: that is often memory, and disk images land here.
@@ -82,7 +84,8 @@ def opened(state: Path | None) -> Iterator[Path]:
 def prepare(folder: Path, hostname: str, host_uuid: uuid.UUID | None) -> uuid.UUID:
     """Make the parts of the folder, with libvirt's configuration; gives the host's UUID, which it keeps."""
     # Sockets, process ids and domain status of an earlier life mean nothing to this one.
-    shutil.rmtree(folder / "run", ignore_errors=True)
+    for part in ("run", "lock"):
+        shutil.rmtree(folder / part, ignore_errors=True)
     for part in PLACES:
         (folder / part).mkdir(exist_ok=True)
     for part in ("lib/images", "cache/qemu", "etc/qemu/networks", "log/qemu"):

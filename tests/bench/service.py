@@ -64,6 +64,7 @@ def running() -> Iterator[tuple[Client, subprocess.Popen[bytes], Path]]:
             "HYPERVISOR_STATE": folder,
             "HYPERVISOR_API_KEY": KEY,
             "HYPERVISOR_LISTEN": f"fd://{listener.fileno()}",
+            "HYPERVISOR_CONSOLE_LISTEN": "127.0.0.1:0",
         }
         with (state / "log").open("wb") as log:
             process = subprocess.Popen(

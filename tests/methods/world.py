@@ -59,7 +59,7 @@ class World:
             store=self.store,
             jobs=jobs,
             limits=Limits(cores=8),
-            console_host="console.example.net",
+            console_url="console.example.net",
             snapshot_profiles=Settings().snapshot_profiles,
             statistics=self.statistics,
             links=Links(b"secret", 3600, None, "http://127.0.0.1:8080"),

@@ -68,6 +68,9 @@ class Service:
         self.first_vm = self.number * 1000
         self._listener = open_listener("127.0.0.1:0")
         self._listener.set_inheritable(True)
+        self._console = open_listener("127.0.0.1:0")
+        self._console.set_inheritable(True)
+        self.console_port = int(self._console.getsockname()[1])
         self.port = int(self._listener.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}/xmlrpc/"
         self._environment = {
@@ -75,6 +78,7 @@ class Service:
             "HYPERVISOR_LAB": os.environ["HYPERVISOR_LAB"],
             "HYPERVISOR_STATE": str(self.state),
             "HYPERVISOR_ACCELERATION": "tcg",
+            "HYPERVISOR_CONSOLE_LISTEN": f"fd://{self._console.fileno()}",
             "HYPERVISOR_DATACENTERS": json.dumps([one.model_dump() for one in self.datacenters]),
             **PATIENCE,
             **(settings or {}),
@@ -118,7 +122,7 @@ class Service:
                     "--listen", f"fd://{self._listener.fileno()}", "--libvirt", "system",
                 ],
                 cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                pass_fds=[self._listener.fileno()], start_new_session=True,
+                pass_fds=[self._listener.fileno(), self._console.fileno()], start_new_session=True,
             )  # fmt: skip
         return self
 
@@ -227,6 +231,7 @@ class Service:
         if self._process is not None:
             self.kill()
         self._listener.close()
+        self._console.close()
         names = range(self.first_vm, self.first_vm + 1000)
         for domain in self.host.connection.listAllDomains():
             if domain.name() in {f"vm-{one}" for one in names}:

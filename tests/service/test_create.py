@@ -86,7 +86,7 @@ def test_three_operations_in_order_with_their_ids_at_once(made: Made) -> None:
     assert all(one["last_error"] is None and one["eta"] == 0 for one in made.done)
 
 
-def test_info_tells_what_was_asked_for(made: Made, client: Client) -> None:
+def test_info_tells_what_was_asked_for(made: Made, client: Client, service: Service) -> None:
     vm = made.vm
     expected = {
         "hostname": "first.example.net",
@@ -97,7 +97,7 @@ def test_info_tells_what_was_asked_for(made: Made, client: Client) -> None:
         "farm": "alpha",
         "ai_active": 0,
         "console": 0,
-        "console_url": "localhost",
+        "console_url": f"localhost -p {service.console_port}",
         "description": None,
         "flex_shares": 0,
         "hvm_state": "running",

@@ -39,7 +39,7 @@ def full(call: Call, vm: Vm) -> Struct:
     """The answer of ``hosting.vm.info``."""
     return {
         **brief(call, vm),
-        "console_url": call.services.console_host,
+        "console_url": call.services.console_url,
         "disks": [disks.show(call, disk) for disk in vm.disks],
         "graph_urls": urls(call.services.links, vm, call.root),
         "hvm_state": _HVM_STATES.get(vm.state, "unknown"),
