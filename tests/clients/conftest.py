@@ -18,8 +18,8 @@ from tests.service.process import Service
 def world(
     tmp_path_factory: pytest.TempPathFactory, host: Host, identity: Identity, reach: Reach
 ) -> Iterator[World]:
-    """A running service as it is without settings, with its first account's client."""
-    service = Service(tmp_path_factory.mktemp("clients"), host)
+    """A running service that takes samples often, with its first account's client."""
+    service = Service(tmp_path_factory.mktemp("clients"), host, {"HYPERVISOR_STATISTICS__EVERY": "2"})
     try:
         service.start()
         yield World(service, service.client(), identity, reach)

@@ -173,8 +173,6 @@ def test_what_is_not_served(gandi: Gandi) -> None:
 
 
 def test_migration_is_refused(world: World, gandi: Gandi, web: Struct) -> None:
-    if world.client.refusal("hosting.vm.can_migrate", 0).faultCode != 1:
-        pytest.skip("the service knows migrations")
     answer = gandi.refused("vm", "migrate", "-f", "web")
     assert 'Method "hosting.vm.can_migrate" is not supported' in answer
     said = gandi.run("disk", "migrate", "-f", web["disks"][0]["name"])
