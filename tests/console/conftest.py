@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.console.kit import PASSWORD, Machine
-from tests.devices.kit import agent_answers
 from tests.service.client import Client
 from tests.service.guest import Identity
 from tests.service.process import Service
@@ -30,6 +29,4 @@ def running(machine: Machine) -> Machine:
     if not machine.client.vm(machine.vm["id"])["console"]:
         machine.switch(on=True)
     machine.log.says("login: ")
-    # a login while the guest still starts would be in the way of its messages
-    agent_answers(machine.service, machine.vm["id"])
     return machine

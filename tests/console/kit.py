@@ -128,18 +128,13 @@ class Terminal:
         size = self.log.stat().st_size
         async with asyncio.timeout(30), self._more:
             await self._more.wait_for(lambda: len(self.shown) >= size)
-        for _ in range(5):
-            self.type(b"\r")
-            await self.sees(b"login: ")
-            self.type(b"root\r")
-            await self.sees(b"Password: ")
-            self.type(PASSWORD.encode() + b"\r")
-            try:
-                await self.sees(b"# ", 6)
-            except AssertionError:
-                continue  # login drops what is typed before it has turned the echo off
-            return
-        raise AssertionError(f"root does not log in: {bytes(self.shown[-400:])!r}")
+        self.type(b"\r")
+        await self.sees(b"login: ")
+        self.type(b"root\r")
+        await self.sees(b"Password: ")
+        # the tiny guest's first login after a start reads with icrnl off: a carriage return ends no line
+        self.type(PASSWORD.encode() + b"\n")
+        await self.sees(b"# ")
 
     async def log_out(self) -> None:
         """Leave the shell."""
