@@ -33,6 +33,7 @@ class Reasons:
 
     differs: Mapping[str, str] = field(default_factory=dict)
     why: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     def applied(self, subject: str, verdict: Verdict) -> Verdict:
         """The verdict with what is known about `subject`; one that is absent stays so."""

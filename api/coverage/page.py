@@ -28,7 +28,7 @@ More about differences: [differences.md](differences.md).
 def reasons() -> Reasons:
     """The reasons that this package carries."""
     data = tomllib.loads(resources.files(__package__).joinpath("reasons.toml").read_text())
-    return Reasons(data["differs"], data["why"])
+    return Reasons(**data)
 
 
 def page(recording: Recording, known: Reference | None = None) -> str:

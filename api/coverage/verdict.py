@@ -91,7 +91,8 @@ class Coverage:
                 if at == path or at.startswith(f"{path}[]"):
                     types.setdefault(at.removeprefix(path), set()).update(found)
         if not types:
-            return Verdict(Status.ABSENT)
+            reason = self.reasons.absent.get(struct)
+            return Verdict(Status.ABSENT, () if reason is None else (reason,))
         verdict = judged(wanted.type, types, "")
         if lacking:
             notes = (*verdict.notes, *(f"not in the answer of {name}" for name in sorted(set(lacking))))

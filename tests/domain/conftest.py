@@ -44,7 +44,7 @@ class Seen:
         return self._events.empty()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lasting() -> Iterator[Connection]:
     """The connection to the lab's libvirt, with events."""
     if "HYPERVISOR_LAB" not in os.environ:
@@ -61,7 +61,7 @@ def connection(lasting: Connection) -> libvirt.virConnect:
     return lasting.handle(wait=10)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def network(lasting: Connection) -> Iterator[str]:
     """A running network without addresses."""
     handle = lasting.handle(wait=10).networkCreateXML(

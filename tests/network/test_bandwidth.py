@@ -279,4 +279,4 @@ def test_taps() -> None:
       <interface type='bridge'><mac address='52:54:00:AA:BB:CC'/><target dev='vnet3'/></interface>
       <interface type='bridge'><mac address='52:54:00:aa:bb:cd'/></interface>
     </devices></domain>"""
-    assert bridge.taps(xml) == {"52:54:00:aa:bb:cc": "vnet3", "52:54:00:aa:bb:cd": ""}
+    assert bridge.taps(xml) == {"52:54:00:aa:bb:cc": "vnet3"}
