@@ -26,6 +26,7 @@ CHUNK = 32768
 
 # seconds in which virtlogd must have written down what a guest said last, and libvirt have noticed its end
 _LAST_WORDS = 3.0
+_RETURN = 10.0  # seconds that somebody who wants to look waits for libvirt
 
 
 class End(StrEnum):
@@ -167,7 +168,8 @@ class _Shared:
                 self.loop.add_reader(self._watch, self._look)
 
     def _open(self) -> Console:
-        if self._halted():
+        # libvirt may be on its way back
+        if self._halted(wait=_RETURN):
             raise NotRunning
         return Console(self._connection.uri, self.uuid, self._ended)
 
@@ -225,5 +227,5 @@ class _Shared:
             end = End.HALTED if halted else End.BROKEN
         self.finish(end)
 
-    def _halted(self) -> bool:
-        return power.state(self._connection.handle(), self.uuid) in (power.State.OFF, power.State.ABSENT)
+    def _halted(self, wait: float = 0.0) -> bool:
+        return not power.state(self._connection.handle(wait), self.uuid).powered
