@@ -4,7 +4,7 @@ import itertools
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -44,7 +44,7 @@ class Seen:
         return self._events.empty()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def lasting() -> Iterator[Connection]:
     """The connection to the lab's libvirt, with events."""
     if "HYPERVISOR_LAB" not in os.environ:
@@ -61,13 +61,20 @@ def connection(lasting: Connection) -> libvirt.virConnect:
     return lasting.handle(wait=10)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def network(lasting: Connection) -> Iterator[str]:
     """A running network without addresses."""
+    with running_network(lasting, NETWORK, "td-bridge"):
+        yield NETWORK
+
+
+@contextmanager
+def running_network(lasting: Connection, name: str, bridge: str) -> Iterator[None]:
+    """Have a network without addresses."""
     handle = lasting.handle(wait=10).networkCreateXML(
-        f"<network><name>{NETWORK}</name><bridge name='td-bridge'/></network>"
+        f"<network><name>{name}</name><bridge name='{bridge}'/></network>"
     )
-    yield NETWORK
+    yield
     handle.destroy()
 
 
