@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.coverage import recorder
@@ -13,6 +14,10 @@ from tests.service.process import Service
 
 NewService = Callable[..., Service]
 Reach = Callable[..., Guest]
+
+# how long one example takes says how busy the machine is
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 
 @pytest.hookimpl(wrapper=True)
