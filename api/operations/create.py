@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 from api.operations import blueprint
 from api.operations import disk as disks
 from api.operations import iface as ifaces
+from api.operations.attach import free_disk, free_iface
 from api.operations.backend import Backend
 from api.operations.engine import workflow
 from api.operations.observer import observed, settle, state_of
@@ -119,10 +120,10 @@ def deleted(session: Session, vm_id: int, disk_id: int | None, iface_id: int | N
 
 def _free_devices(session: Session, vm: Vm, disk_id: int | None, iface_id: int | None) -> None:
     for disk in vm.disks:
-        disk.vm_id, disk.position, disk.access, disk.leaving = None, None, "read/write", False
+        free_disk(session, disk.id)
         if disk.id == disk_id:
             disks.forget(session, disk.id)
     for iface in vm.ifaces:
-        iface.vm_id, iface.num, iface.state, iface.leaving = None, None, "free", False
+        free_iface(session, iface.id)
         if iface.id == iface_id:
             ifaces.forget(session, iface.id)
