@@ -53,12 +53,15 @@ def wire(kind: str) -> str:
 
 
 def judged(kind: str, seen: Types, path: str) -> Verdict:
-    """Whether the types at `path` are those that `kind` allows; nil is allowed, but shows nothing."""
+    """Whether the types at `path` are those that `kind` allows.
+
+    nil always is, but shows nothing unless `kind` names it.
+    """
     if kind == "any":
         return Verdict(Status.DONE)
     alternatives = kind.split(" or ")
     found = seen.get(path, set())
-    telling = found - {"nil", EMPTY}
+    telling = found - ({"nil", EMPTY} - set(alternatives))
     wrong = telling - {wire(one) for one in alternatives}
     if wrong:
         return Verdict(Status.DIFFERS, (f"{_and(wrong)} here",))

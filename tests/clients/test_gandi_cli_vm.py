@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from tests.clients.gandi import Gandi
-from tests.devices.kit import World, agent_answers
+from tests.devices.kit import World
 from tests.service.client import Struct, address
 from tests.service.guest import Guest
 from tests.service.waiting import until
@@ -103,7 +103,7 @@ def test_stop_and_start(world: World, gandi: Gandi, web: Struct) -> None:
 
 def test_reboot(world: World, gandi: Gandi, web: Struct) -> None:
     guest = world.reach(web)
-    agent_answers(world.service, web["id"])
+    world.service.agent_answers(web["id"])
     boot = guest.boot_id()
     said = gandi.work("vm", "reboot", "web")
     assert "Rebooting your Virtual Machine(s) 'web'." in said.text
@@ -112,7 +112,7 @@ def test_reboot(world: World, gandi: Gandi, web: Struct) -> None:
 
 def test_update(world: World, gandi: Gandi, web: Struct) -> None:
     guest = world.reach(web)
-    agent_answers(world.service, web["id"])
+    world.service.agent_answers(web["id"])
     boot = guest.boot_id()
     gandi.work("vm", "update", "web", "--memory", 768, "--cores", 2)
     shown = gandi.run("vm", "info", "web").fields
@@ -130,7 +130,7 @@ def test_update(world: World, gandi: Gandi, web: Struct) -> None:
 
 def test_more_memory_than_the_ceiling(world: World, gandi: Gandi, web: Struct) -> None:
     guest = world.reach(web)
-    agent_answers(world.service, web["id"])
+    world.service.agent_answers(web["id"])
     boot = guest.boot_id()
     # without --reboot the client asks, and takes no for an answer
     asked = gandi.attempt("vm", "update", "web", "--memory", 2560, typed="n\n")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.clients.cloud import Cloud
-from tests.devices.kit import World, agent_answers, block_device, serials
+from tests.devices.kit import World, block_device, serials
 from tests.service.client import Struct, address
 from tests.service.guest import Guest, banner
 from tests.service.waiting import until
@@ -76,7 +76,7 @@ def test_a_node(world: World, cloud: Cloud, vm: Struct, guest: Guest) -> None:
     assert ["cloudy", "running", addresses] in cloud.value(
         "[[one.name, one.state, one.public_ips] for one in driver.list_nodes()]"
     )
-    agent_answers(world.service, vm["id"])
+    world.service.agent_answers(vm["id"])
     boot = guest.boot_id()
     assert cloud.value("driver.reboot_node(node)") is True
     assert guest.rebooted(boot)

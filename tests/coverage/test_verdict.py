@@ -41,6 +41,8 @@ def judged(
         ("string", ["int"], None, Verdict(Status.DIFFERS, ("int here",))),
         ("string", ["int", "string"], None, Verdict(Status.DIFFERS, ("int here",))),
         ("string", ["nil"], None, Verdict(Status.DIFFERS, ("only seen nil",))),
+        ("string or nil", ["nil"], None, Verdict(Status.DONE)),
+        ("string or nil", ["int", "nil"], None, Verdict(Status.DIFFERS, ("int here",))),
         ("string", ["empty"], None, Verdict(Status.DIFFERS, ("only seen empty",))),
         ("int", ["empty"], None, Verdict(Status.DIFFERS, ("only seen empty",))),
         ("array of int", ["array"], None, Verdict(Status.DIFFERS, ("only seen empty",))),

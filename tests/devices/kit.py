@@ -97,19 +97,6 @@ class World:
         self.client.done([self.client.call(f"hosting.{kind}.delete", one) for kind, one in left])
 
 
-def agent_answers(service: Service, vm_id: int) -> None:
-    """Wait for the guest agent, the last thing that starts."""
-
-    def answers() -> bool:
-        try:
-            service.domain(vm_id).interfaceAddresses(libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
-        except libvirt.libvirtError:
-            return False
-        return True
-
-    until(answers, 60, "the guest agent answers")
-
-
 def targets(service: Service, vm_id: int, *, live: bool) -> dict[str, str]:
     """Where the disks of the domain are, by alias: as it runs, or as it starts the next time."""
     flags = 0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE

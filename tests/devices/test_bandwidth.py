@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.devices.kit import World, agent_answers
+from tests.devices.kit import World
 from tests.service.client import Struct
 from tests.service.guest import Guest
 
@@ -111,7 +111,7 @@ def test_an_interface_carries_what_it_is_given(world: World, vm: Struct) -> None
 
     def carries(least: float, most: float) -> None:
         # a guest that is still starting has no time for the stream
-        agent_answers(world.service, vm["id"])
+        world.service.agent_answers(vm["id"])
         rates = to_guest(world, guest), from_guest(world, guest)
         print(f"Mbit/s to the guest and from it: {rates}")
         assert all(least < rate < most for rate in rates), rates

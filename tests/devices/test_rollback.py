@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.devices.kit import World, agent_answers, block_device, root_disk
+from tests.devices.kit import World, block_device, root_disk
 from tests.service.client import Struct
 from tests.service.guest import Guest
 
@@ -30,7 +30,7 @@ def made(world: World) -> Iterator[Past]:
     (vm,) = world.vms({"hostname": "past"})
     guest = world.reach(vm)
     # which has the file systems frozen, with all that was written
-    agent_answers(world.service, vm["id"])
+    world.service.agent_answers(vm["id"])
     guest.run("echo before > /root/before; sync; echo unsynced > /root/unsynced")
     system = world.client.vm(vm["id"])["disks_id"][0]
     snapshot = world.copy(system, type="snapshot", name="then")
@@ -237,7 +237,7 @@ def test_a_vm_that_cannot_start_has_its_old_disk(world: World, past: Past) -> No
 
 
 def test_file_systems_are_frozen_for_the_snapshot(world: World, past: Past) -> None:
-    agent_answers(world.service, past.vm_id)
+    world.service.agent_answers(past.vm_id)
     system = world.client.vm(past.vm_id)["disks_id"][0]
     # never flushed by the guest: only a freeze has it on the disk
     past.guest.run("seq 100000 > /root/fresh")

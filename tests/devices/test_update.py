@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import asyncssh
 import pytest
 
-from tests.devices.kit import World, agent_answers
+from tests.devices.kit import World
 from tests.service.client import Struct
 from tests.service.guest import Guest
 from tests.service.waiting import until
@@ -28,7 +28,7 @@ def guest(world: World, vm: Struct) -> Guest:
         world.do("start", vm["id"])
     reached = world.reach(vm)
 
-    agent_answers(world.service, vm["id"])
+    world.service.agent_answers(vm["id"])
     return reached
 
 

@@ -189,6 +189,18 @@ class Service:
         """libvirt's handle of the VM."""
         return self.host.connection.lookupByName(f"vm-{vm_id}")
 
+    def agent_answers(self, vm_id: int) -> None:
+        """Wait for the guest agent, the last thing that starts."""
+
+        def answers() -> bool:
+            try:
+                self.domain(vm_id).interfaceAddresses(libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
+            except libvirt.libvirtError:
+                return False
+            return True
+
+        until(answers, 60, "the guest agent answers")
+
     def qemu(self, vm_id: int) -> int:
         """The process that the VM runs in."""
         return int(Path(f"/run/libvirt/qemu/vm-{vm_id}.pid").read_text())

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 
-import libvirt
 import pytest
 
 from api.settings import Patience
@@ -11,7 +10,6 @@ from tests.conftest import NewService, Reach
 from tests.service.client import Client, Struct
 from tests.service.guest import Guest, Identity, make_identity
 from tests.service.process import PATIENCE, Service
-from tests.service.waiting import until
 
 pytestmark = pytest.mark.guest
 
@@ -46,20 +44,24 @@ def pair(
 
 
 @pytest.fixture
-def obedient(client: Client, pair: tuple[Struct, Struct], reach: Reach) -> tuple[Struct, Guest]:
+def obedient(
+    service: Service, client: Client, pair: tuple[Struct, Struct], reach: Reach
+) -> tuple[Struct, Guest]:
     """A running VM whose guest does as it is told."""
-    return _running(client, pair[0], reach)
+    return _running(service, client, pair[0], reach)
 
 
 @pytest.fixture
-def deaf(client: Client, pair: tuple[Struct, Struct], reach: Reach) -> tuple[Struct, Guest]:
+def deaf(service: Service, client: Client, pair: tuple[Struct, Struct], reach: Reach) -> tuple[Struct, Guest]:
     """A running VM whose guest ignores the power button."""
-    return _running(client, pair[1], reach)
+    return _running(service, client, pair[1], reach)
 
 
-def _running(client: Client, vm: Struct, reach: Reach) -> tuple[Struct, Guest]:
+def _running(service: Service, client: Client, vm: Struct, reach: Reach) -> tuple[Struct, Guest]:
     if client.vm(vm["id"])["state"] != "running":
         client.done(client.call("hosting.vm.start", vm["id"]))
+    # one that is still booting is told again when it is up, and would hear twice
+    service.agent_answers(vm["id"])
     return vm, reach(vm)
 
 
@@ -93,7 +95,7 @@ def test_an_obedient_guest_halts_cleanly_and_starts_again(
     assert again.run("cat /root/kept; hostname") == "kept\nobedient"
     assert again.boot_id() != first
     # what ran at the first boot did not run again
-    _wait_for_agent(service, vm["id"])
+    service.agent_answers(vm["id"])
     assert again.run("cat /root/firsts") == "first"
 
 
@@ -217,22 +219,9 @@ def test_start_parameters_are_applied_once(
     client.done(client.call("hosting.vm.stop", vm["id"]))
     client.done(client.call("hosting.vm.start", vm["id"], {"password": "a third one"}))
     reach(vm)
-    _wait_for_agent(service, vm["id"])
+    service.agent_answers(vm["id"])
     assert guest.with_password("a third one", "root") == "root"
     assert guest.run("cat /root/scripts /root/runs /root/firsts") == "first time\nrun\nfirst"
-
-
-def _wait_for_agent(service: Service, vm_id: int) -> None:
-    """Wait until nothing of the start-up is left to come: the guest agent is the last thing that starts."""
-
-    def answers() -> bool:
-        try:
-            service.domain(vm_id).interfaceAddresses(libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
-        except libvirt.libvirtError:
-            return False
-        return True
-
-    until(answers, 60, "the guest agent answers")
 
 
 def test_a_guest_that_boots_is_told_again_when_it_is_up(new_service: NewService) -> None:
