@@ -1,5 +1,6 @@
 """The real service and its guests, for every test that wants them."""
 
+import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -18,6 +19,9 @@ Reach = Callable[..., Guest]
 # how long one example takes says how busy the machine is
 hypothesis.settings.register_profile("busy", deadline=None)
 hypothesis.settings.load_profile("busy")
+
+# a shell starts what is in the background with it ignored, and the programs under test inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

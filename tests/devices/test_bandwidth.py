@@ -1,5 +1,6 @@
 """What an interface carries between its guest and the bridge."""
 
+import itertools
 import socket
 import threading
 import time
@@ -14,8 +15,8 @@ from tests.service.guest import Guest
 
 pytestmark = pytest.mark.guest
 
-# seconds: until the flow is even, and for how long it is watched
-SETTLE, WATCH = 1.0, 3.0
+# seconds: until the flow is even, and how long it is measured, so many times
+SETTLE, WATCH, TIMES = 1.0, 1.0, 4
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,15 @@ def peer(world: World) -> Iterator[Peer]:
         server.close()
 
 
+def fastest(looks: list[tuple[float, int]]) -> float:
+    """The most Mbit/s between two looks, which are a time and a number of bytes: an emulated guest on a busy
+    host may be late in any of them, and no limit is one that was passed in one of them."""
+    return max(
+        (after - before) * 8 / 1e6 / (end - begin)
+        for (begin, before), (end, after) in itertools.pairwise(looks)
+    )
+
+
 def to_guest(world: World, guest: Guest) -> float:
     """Mbit/s of a stream to the guest, as its card counts them."""
     with peer(world) as server:
@@ -81,10 +91,10 @@ def to_guest(world: World, guest: Guest) -> float:
         thread.start()
         look = "read t _ </proc/uptime; echo $t $(cat /sys/class/net/eth0/statistics/rx_bytes)"
         takes = f"nc {host} {server.port} </dev/null >/dev/null &"
-        said = guest.run(f"{takes} sleep {SETTLE:g}; {look}; sleep {WATCH:g}; {look}; kill $!")
+        looks = f"; sleep {WATCH:g}; ".join([look] * (TIMES + 1))
+        said = guest.run(f"{takes} sleep {SETTLE:g}; {looks}; kill $!")
         thread.join(10)
-    begin, end = (line.split() for line in said.splitlines())
-    return (int(end[1]) - int(begin[1])) * 8 / 1e6 / (float(end[0]) - float(begin[0]))
+    return fastest([(float(at), int(count)) for at, count in map(str.split, said.splitlines())])
 
 
 def from_guest(world: World, guest: Guest) -> float:
@@ -93,16 +103,15 @@ def from_guest(world: World, guest: Guest) -> float:
         host = world.service.datacenters[0].ipv4.split("/")[0]
         thread = threading.Thread(target=server.accept, kwargs={"send": False}, daemon=True)
         thread.start()
-        sends = (
-            f"timeout {SETTLE + WATCH + 5:g} nc {host} {server.port} </dev/zero >/dev/null 2>&1 & echo begun"
-        )
-        assert guest.run(sends) == "begun"
+        sends = f"timeout {SETTLE + TIMES * WATCH + 5:g} nc {host} {server.port} </dev/zero >/dev/null 2>&1"
+        assert guest.run(f"{sends} & echo begun") == "begun"
         thread.join(10)
         time.sleep(SETTLE)
-        begin, before = time.monotonic(), server.received
-        time.sleep(WATCH)
-        end, after = time.monotonic(), server.received
-    return (after - before) * 8 / 1e6 / (end - begin)
+        looks = [(time.monotonic(), server.received)]
+        for _ in range(TIMES):
+            time.sleep(WATCH)
+            looks.append((time.monotonic(), server.received))
+    return fastest(looks)
 
 
 def test_an_interface_carries_what_it_is_given(world: World, vm: Struct) -> None:
