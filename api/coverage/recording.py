@@ -62,11 +62,7 @@ class Seen:
         """What is claimed, a line each: all that the next run will see again."""
         yield from (f"called as {name}" for name in sorted(self.names))
         yield from (f"fault {code}" for code in sorted(self.faults))
-        for what, types in (
-            ("parameter", self.parameters),
-            ("value of", self.values),
-            ("answer", self.answer),
-        ):
+        for what, types in (("parameter", self.parameters), ("answer", self.answer)):
             for path, seen in sorted(types.items()):
                 for one in sorted(seen - _NO_CLAIMS):
                     yield f"{what} {path or '(all of it)'}: {one}"
@@ -87,8 +83,18 @@ class Recording(dict[str, Seen]):
         return self
 
     def lines(self) -> list[str]:
-        """What is claimed, a line each: see `Seen.lines`."""
-        return [f"{name}: {line}" for name, seen in sorted(self.items()) for line in seen.lines()]
+        """What is claimed, a line each: see `Seen.lines`, and the values of each key, seen wherever.
+
+        Which operations a list shows at some moment is chance.
+        """
+        values = {
+            f"value of {path.rpartition('.')[2]}: {one}"
+            for seen in self.values()
+            for path, found in seen.values.items()
+            for one in found - _NO_CLAIMS
+        }
+        seen = [f"{name}: {line}" for name, seen in sorted(self.items()) for line in seen.lines()]
+        return seen + sorted(values)
 
     def dump(self) -> str:
         """The recording as a file's text: sorted, a line for each struct."""

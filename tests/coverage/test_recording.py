@@ -51,7 +51,6 @@ def test_laid_together() -> None:
         ({"faults": {530260}}, "fault 530260"),
         ({"carried": {"vm_id"}}, "parameter vm_id: operation DONE"),
         ({"parameters": {"vm_id": {"int"}}}, "parameter vm_id: int"),
-        ({"values": {"access": {"read"}}}, "value of access: read"),
         ({"answer": {"": {"struct"}}}, "answer (all of it): struct"),
         ({"answer": {"last_error": {"string"}}}, "answer last_error: string"),
     ],
@@ -59,6 +58,12 @@ def test_laid_together() -> None:
 def test_every_claim_is_compared(part: dict[str, object], line: str) -> None:
     assert claimed_beyond(stop(**part), FULL) == []
     assert claimed_beyond(stop(**part), Recording()) == [f"hosting.vm.stop: {line}"]
+
+
+def test_a_value_may_be_seen_anywhere() -> None:
+    listed = Recording({"operation.list": Seen(values={"[].type": {"vm_stop"}})})
+    assert claimed_beyond(listed, stop(values={"type": {"vm_stop"}})) == []
+    assert claimed_beyond(listed, stop(values={"state": {"vm_stop"}})) == ["value of type: vm_stop"]
 
 
 @pytest.mark.parametrize(
