@@ -31,6 +31,7 @@ class Verdict:
 class Reasons:
     """What no type shows, by ``Struct.key`` or method: see ``reasons.toml``."""
 
+    remark: Mapping[str, str] = field(default_factory=dict)
     differs: Mapping[str, str] = field(default_factory=dict)
     why: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
@@ -39,6 +40,8 @@ class Reasons:
         """The verdict with what is known about `subject`; one that is absent stays so."""
         if verdict.status is Status.DIFFERS and subject in self.why:
             return replace(verdict, notes=(*verdict.notes, self.why[subject]))
+        if verdict.status is Status.DONE and subject in self.remark:
+            return replace(verdict, notes=(*verdict.notes, self.remark[subject]))
         if verdict.status is not Status.ABSENT and subject in self.differs:
             return Verdict(Status.DIFFERS, (*verdict.notes, self.differs[subject]))
         return verdict

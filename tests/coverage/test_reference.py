@@ -39,7 +39,7 @@ def test_the_vm_has_what_the_reference_page_has() -> None:
 
 def test_reasons_are_about_keys_that_there_are() -> None:
     known = {f"{struct}.{field.name}" for struct, field in KEYS} | {one.name for one in KNOWN.methods}
-    assert {*reasons().differs, *reasons().why} <= known
+    assert {*reasons().remark, *reasons().differs, *reasons().why} <= known
 
 
 def test_where_a_struct_is_returned() -> None:

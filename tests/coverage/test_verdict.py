@@ -60,10 +60,13 @@ def test_a_field_that_another_method_returns() -> None:
 
 
 def test_reasons() -> None:
-    both = Reasons({"Thing.name": "meant otherwise"}, {"Thing.name": "because"})
+    both = Reasons(differs={"Thing.name": "meant otherwise"}, why={"Thing.name": "because"})
     assert judged("string", "string", reasons=both) == Verdict(Status.DIFFERS, ("meant otherwise",))
     assert judged("string", "int", reasons=both) == Verdict(Status.DIFFERS, ("int here", "because"))
     assert judged("string", reasons=both) == Verdict(Status.ABSENT)
+    remark = Reasons(remark={"Thing.name": "by the way"})
+    assert judged("string", "string", reasons=remark) == Verdict(Status.DONE, ("by the way",))
+    assert judged("string", "int", reasons=remark) == Verdict(Status.DIFFERS, ("int here",))
 
 
 def test_a_field_that_one_of_two_answers_lacks() -> None:
