@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
+from api.coverage.claims import claimed_beyond
 from api.coverage.page import page
-from api.coverage.recording import Recording, RecordingError, claimed_beyond, committed, load
+from api.coverage.recording import Recording, RecordingError, committed, load
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

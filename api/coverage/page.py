@@ -5,14 +5,11 @@ from collections import Counter
 from collections.abc import Iterable
 from importlib import resources
 
-from api import methods
 from api.coverage.judge import Reasons, Status
 from api.coverage.recording import Recording
 from api.coverage.reference import Reference, reference
 from api.coverage.section import Section
 from api.coverage.verdict import Coverage
-
-methods.load()
 
 _HEAD = """\
 # Coverage

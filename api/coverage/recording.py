@@ -6,7 +6,7 @@ root).
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -19,9 +19,6 @@ _PARTS = ("parameters", "values", "answer")
 
 EMPTY = "empty"
 """The type of a string without a character: it shows no more than nil does."""
-
-# types that prove nothing, and states that are over before a test has asked for them
-_NO_CLAIMS = {"nil", EMPTY, "BILL", "WAIT", "RUN", "being_created", "being_migrated"}
 
 
 class RecordingError(ValueError):
@@ -58,16 +55,6 @@ class Seen:
             for path, seen in others.items():
                 mine.setdefault(path, set()).update(seen)
 
-    def lines(self) -> Iterator[str]:
-        """What is claimed, a line each: all that the next run will see again."""
-        yield from (f"called as {name}" for name in sorted(self.names))
-        yield from (f"fault {code}" for code in sorted(self.faults))
-        for what, types in (("parameter", self.parameters), ("answer", self.answer)):
-            for path, seen in sorted(types.items()):
-                for one in sorted(seen - _NO_CLAIMS):
-                    yield f"{what} {path or '(all of it)'}: {one}"
-        yield from (f"parameter {path}: operation DONE" for path in sorted(self.carried))
-
 
 class Recording(dict[str, Seen]):
     """By canonical name, what was seen of each method."""
@@ -81,20 +68,6 @@ class Recording(dict[str, Seen]):
         for name, seen in other.items():
             self.setdefault(name, Seen()).add(seen)
         return self
-
-    def lines(self) -> list[str]:
-        """What is claimed, a line each: see `Seen.lines`, and the values of each key, seen wherever.
-
-        Which operations a list shows at some moment is chance.
-        """
-        values = {
-            f"value of {path.rpartition('.')[2]}: {one}"
-            for seen in self.values()
-            for path, found in seen.values.items()
-            for one in found - _NO_CLAIMS
-        }
-        seen = [f"{name}: {line}" for name, seen in sorted(self.items()) for line in seen.lines()]
-        return seen + sorted(values)
 
     def dump(self) -> str:
         """The recording as a file's text: sorted, a line for each struct."""
@@ -162,9 +135,3 @@ def load(file: Path) -> Recording:
 def committed() -> Recording:
     """The recording that this package carries."""
     return parse(resources.files(__package__).joinpath("recorded.json").read_text())
-
-
-def claimed_beyond(claims: Recording, seen: Recording) -> list[str]:
-    """What `claims` has and `seen` has not, a line each."""
-    there = set(seen.lines())
-    return [line for line in claims.lines() if line not in there]

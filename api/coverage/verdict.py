@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from api import methods
 from api.coverage.judge import (
     NOT_CARRIED,
     Reasons,
@@ -17,6 +18,8 @@ from api.coverage.recording import Recording, Types
 from api.coverage.reference import Field, Method, Reference, join
 from api.methods import table
 from api.methods.schema import keys_of
+
+methods.load()
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,10 @@ class Coverage:
             for method, path in self._enumerated(enumeration)
             for value in self.recording.of(method).values.get(path, ())
         }
+
+    def enumerations(self) -> dict[tuple[str, str], str]:
+        """The enumeration of each method and path that has one."""
+        return {place: one for one in self.reference.values for place in self._enumerated(one)}
 
     def _enumerated(self, enumeration: str) -> Iterable[tuple[str, str]]:
         for struct, fields in self.reference.returns.items():

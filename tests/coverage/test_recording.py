@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from api.coverage.recording import Recording, RecordingError, Seen, claimed_beyond, load, parse
+from api.coverage.claims import claimed_beyond
+from api.coverage.recording import Recording, RecordingError, Seen, load, parse
 from tests.coverage.whole import compare, keep
 
 
@@ -51,6 +52,7 @@ def test_laid_together() -> None:
         ({"faults": {530260}}, "fault 530260"),
         ({"carried": {"vm_id"}}, "parameter vm_id: operation DONE"),
         ({"parameters": {"vm_id": {"int"}}}, "parameter vm_id: int"),
+        ({"values": {"access": {"read"}}}, "value of access: read"),
         ({"answer": {"": {"struct"}}}, "answer (all of it): struct"),
         ({"answer": {"last_error": {"string"}}}, "answer last_error: string"),
     ],
@@ -60,10 +62,17 @@ def test_every_claim_is_compared(part: dict[str, object], line: str) -> None:
     assert claimed_beyond(stop(**part), Recording()) == [f"hosting.vm.stop: {line}"]
 
 
-def test_a_value_may_be_seen_anywhere() -> None:
+def test_a_value_may_be_seen_wherever_its_enumeration_is() -> None:
     listed = Recording({"operation.list": Seen(values={"[].type": {"vm_stop"}})})
     assert claimed_beyond(listed, stop(values={"type": {"vm_stop"}})) == []
-    assert claimed_beyond(listed, stop(values={"state": {"vm_stop"}})) == ["value of type: vm_stop"]
+    assert claimed_beyond(listed, stop(values={"state": {"vm_stop"}})) == ["value of OperationType: vm_stop"]
+
+
+def test_another_enumeration_under_the_same_key_is_none() -> None:
+    disk = Recording({"hosting.disk.info": Seen(values={"state": {"created"}})})
+    ip = Recording({"hosting.ip.info": Seen(values={"state": {"created"}})})
+    assert claimed_beyond(disk, ip) == ["value of DiskState: created"]
+    assert claimed_beyond(disk, disk) == []
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from api.coverage.recording import Recording, claimed_beyond, load
+from api.coverage.claims import claimed_beyond
+from api.coverage.recording import Recording, load
 
 FOLDER = "TESTS_RECORDING"
 """The variable that names the folder in which each pytest process leaves what it saw."""
