@@ -38,10 +38,9 @@ class Reasons:
 
     def applied(self, subject: str, verdict: Verdict) -> Verdict:
         """The verdict with what is known about `subject`; one that is absent stays so."""
-        if verdict.status is Status.DIFFERS and subject in self.why:
-            return replace(verdict, notes=(*verdict.notes, self.why[subject]))
-        if verdict.status is Status.DONE and subject in self.remark:
-            return replace(verdict, notes=(*verdict.notes, self.remark[subject]))
+        noted = {Status.DIFFERS: self.why, Status.DONE: self.remark}.get(verdict.status, {})
+        if subject in noted:
+            return replace(verdict, notes=(*verdict.notes, noted[subject]))
         if verdict.status is not Status.ABSENT and subject in self.differs:
             return Verdict(Status.DIFFERS, (*verdict.notes, self.differs[subject]))
         return verdict
