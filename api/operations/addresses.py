@@ -15,7 +15,7 @@ def give(session: Session, iface: Iface, datacenter: Datacenter, version: int) -
     chosen: list[tuple[int, str]] = []
     if version == 4:
         gateway = ipaddress.IPv4Interface(datacenter.ipv4)
-        public = select(Ip).where(Ip.datacenter_id == datacenter.id, Ip.vlan_id.is_(None), Ip.version == 4)
+        public = select(Ip.ip).where(Ip.datacenter_id == datacenter.id, Ip.vlan_id.is_(None), Ip.version == 4)
         chosen.append((4, _next(session, public, gateway, set())))
     prefix = ipaddress.IPv6Interface(datacenter.ipv6).network
     chosen.append((6, str(eui64(prefix, iface.mac))))
@@ -31,7 +31,7 @@ def give_private(
     """
     _identify(session, iface)
     reserved = set() if gateway is None else {ipaddress.IPv4Address(gateway)}
-    private = select(Ip).where(Ip.vlan_id == iface.vlan_id)
+    private = select(Ip.ip).where(Ip.vlan_id == iface.vlan_id)
     address = (
         wanted if wanted is not None else _next(session, private, ipaddress.IPv4Interface(subnet), reserved)
     )
@@ -63,9 +63,12 @@ def _record(session: Session, iface: Iface, chosen: list[tuple[int, str]]) -> li
 
 
 def _next(
-    session: Session, query: Select[Ip], subnet: ipaddress.IPv4Interface, reserved: set[ipaddress.IPv4Address]
+    session: Session,
+    query: Select[str],
+    subnet: ipaddress.IPv4Interface,
+    reserved: set[ipaddress.IPv4Address],
 ) -> str:
     taken = session.scalars(query.order_by(Ip.id)).all()
-    used = reserved | {ipaddress.IPv4Address(ip.ip) for ip in taken}
-    last = ipaddress.IPv4Address(taken[-1].ip) if taken else None
+    used = reserved | {ipaddress.IPv4Address(ip) for ip in taken}
+    last = ipaddress.IPv4Address(taken[-1]) if taken else None
     return str(allocate(subnet, used, last))

@@ -44,7 +44,12 @@ def _open(url: str, synchronous: str) -> Engine:
     if not url.startswith("sqlite"):
         return create_engine(url, pool_size=20, max_overflow=40)
     engine = create_engine(
-        url, connect_args={"timeout": _PATIENCE, "check_same_thread": False}, pool_size=20, max_overflow=40
+        url,
+        connect_args={"timeout": _PATIENCE, "check_same_thread": False},
+        pool_size=20,
+        max_overflow=40,
+        # the connection used last has the pages and the statements at hand
+        pool_use_lifo=True,
     )
 
     file = engine.url.database

@@ -50,10 +50,19 @@ class Statistics:
         self._clock = clock
         self._store = open_file(file)
         self._ids: dict[Source, int] = {}
+        # for each VM when its objects were sampled last: clients ask for it with every look at a VM
+        self._sampled: dict[int, dict[tuple[str, int], int]] = {}
         with self._store.reading() as session:
             averaged = select(func.max(POINT.c.at)).where(POINT.c.step == AVERAGED)
             self._averaged_to: int = min(session.scalar(averaged) or 0, int(clock()))
             self._learn(session)
+            latest = (
+                select(SERIES.c.vm_id, SERIES.c.metric, SERIES.c.object_id, func.max(POINT.c.at))
+                .join(POINT, POINT.c.series_id == SERIES.c.id)
+                .where(POINT.c.step == 0, POINT.c.at >= self._fresh_from())
+                .group_by(SERIES.c.vm_id, SERIES.c.metric, SERIES.c.object_id)
+            )
+            self._note((vm_id, metric, one, at) for vm_id, metric, one, at in session.execute(latest))
 
     def close(self) -> None:
         """Give the connections back."""
@@ -82,6 +91,23 @@ class Statistics:
                 ]  # fmt: skip
                 session.execute(insert(POINT).prefix_with("OR REPLACE"), rows)
             self._tidy(session)
+        self._note((source.vm_id, source.metric, source.object_id, one.at) for source, one in given)
+
+    def _note(self, sampled: Iterable[tuple[int, str, int, int]]) -> None:
+        """Remember what was sampled when; what is no longer fresh is forgotten, each VM's at once."""
+        by_vm: dict[int, dict[tuple[str, int], int]] = {}
+        for vm_id, metric, object_id, at in sampled:
+            by_vm.setdefault(vm_id, dict(self._sampled.get(vm_id, {})))[metric, object_id] = at
+        fresh_from = self._fresh_from()
+        kept = {
+            vm_id: {what: at for what, at in found.items() if at >= fresh_from}
+            for vm_id, found in {**self._sampled, **by_vm}.items()
+        }
+        # readers in other threads see the one or the other
+        self._sampled = {vm_id: found for vm_id, found in kept.items() if found}
+
+    def _fresh_from(self) -> float:
+        return self._clock() - 2.5 * self.every
 
     def _learn(self, session: Session) -> None:
         rows = session.execute(select(*SERIES.c))
@@ -151,15 +177,8 @@ class Statistics:
 
     def fresh(self, vm_id: int) -> set[tuple[str, int]]:
         """The metrics and objects of the VM that were sampled in the last rounds."""
-        query = (
-            select(SERIES.c.metric, SERIES.c.object_id)
-            .join(POINT, POINT.c.series_id == SERIES.c.id)
-            .where(SERIES.c.vm_id == vm_id, POINT.c.step == 0)
-            .where(POINT.c.at >= self._clock() - 2.5 * self.every)
-            .distinct()
-        )
-        with self._store.reading() as session:
-            return {(metric, object_id) for metric, object_id in session.execute(query)}
+        fresh_from = self._fresh_from()
+        return {what for what, at in self._sampled.get(vm_id, {}).items() if at >= fresh_from}
 
 
 def _columns(source: Source) -> dict[str, object]:
