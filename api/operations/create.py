@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from api.operations import blueprint
+from api.operations import blueprint, triggers
 from api.operations import disk as disks
 from api.operations import iface as ifaces
 from api.operations.attach import free_disk, free_iface
@@ -106,6 +106,7 @@ def undo(backend: Backend, vm_id: int, disk_id: int | None, iface_id: int | None
         vm = session.get(Vm, vm_id)
         if vm is not None:
             _free_devices(session, vm, disk_id, iface_id)
+            triggers.forget(session, vm_id)
             session.flush()
             session.delete(vm)
 
@@ -114,6 +115,7 @@ def deleted(session: Session, vm_id: int, disk_id: int | None, iface_id: int | N
     """Record the end of the VM; its row stays and says so."""
     vm = session.get_one(Vm, vm_id)
     _free_devices(session, vm, disk_id, iface_id)
+    triggers.forget(session, vm_id)
     vm.state = "deleted"
     vm.seed = {}
 

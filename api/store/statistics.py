@@ -18,6 +18,7 @@ AVERAGED = 300
 
 _SAMPLES_KEPT = 70 * 60
 _AVERAGES_KEPT = 25 * 3600
+_FRESH = 2.5  # rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,15 @@ class Statistics:
             averaged = select(func.max(POINT.c.at)).where(POINT.c.step == AVERAGED)
             self._averaged_to: int = min(session.scalar(averaged) or 0, int(clock()))
             self._learn(session)
+
+    @property
+    def patience(self) -> float:
+        """The seconds after which a silence is no late round any more."""
+        return _FRESH * self.every
+
+    def now(self) -> float:
+        """The time by which samples are kept, in seconds since 1970."""
+        return self._clock()
 
     def close(self) -> None:
         """Give the connections back."""
@@ -155,11 +165,23 @@ class Statistics:
             select(SERIES.c.metric, SERIES.c.object_id)
             .join(POINT, POINT.c.series_id == SERIES.c.id)
             .where(SERIES.c.vm_id == vm_id, POINT.c.step == 0)
-            .where(POINT.c.at >= self._clock() - 2.5 * self.every)
+            .where(POINT.c.at >= self._clock() - self.patience)
             .distinct()
         )
         with self._store.reading() as session:
             return {(metric, object_id) for metric, object_id in session.execute(query)}
+
+
+def together(lines: Iterable[Iterable[Point]]) -> list[Point]:
+    """The sum of lines that were measured at the same times."""
+    sums: dict[int, Point] = {}
+    for line in lines:
+        for one in line:
+            known = sums.get(one.at)
+            if known is not None:
+                one = Point(one.at, max(one.seconds, known.seconds), one.value + known.value)
+            sums[one.at] = one
+    return [sums[at] for at in sorted(sums)]
 
 
 def _columns(source: Source) -> dict[str, object]:

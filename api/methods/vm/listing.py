@@ -26,6 +26,7 @@ _COLUMNS: Columns = {
 # two questions for everything that `full` shows: each further one costs as much as either
 _WHOLE = (
     joinedload(Vm.ifaces).options(joinedload(Iface.ips), joinedload(Iface.vlan)),
+    joinedload(Vm.triggers),
     selectinload(Vm.disks).joinedload(Disk.snapshots),
 )
 
