@@ -13,6 +13,7 @@ from api.operations.triggers import DATASOURCES, LONGEST, devices
 from api.service import open_store
 from api.store.models import Vm, VmTrigger
 
+# one that is being created may vanish yet
 _WATCHABLE = ("running", "paused", "halted", "locked")
 _MOST = 2**31 - 1
 _SECONDS = click.IntRange(0, LONGEST)

@@ -105,8 +105,7 @@ def undo(backend: Backend, vm_id: int, disk_id: int | None, iface_id: int | None
     with backend.store.writing() as session:
         vm = session.get(Vm, vm_id)
         if vm is not None:
-            _free_devices(session, vm, disk_id, iface_id)
-            triggers.forget(session, vm_id)
+            _let_go(session, vm, disk_id, iface_id)
             session.flush()
             session.delete(vm)
 
@@ -114,13 +113,13 @@ def undo(backend: Backend, vm_id: int, disk_id: int | None, iface_id: int | None
 def deleted(session: Session, vm_id: int, disk_id: int | None, iface_id: int | None) -> None:
     """Record the end of the VM; its row stays and says so."""
     vm = session.get_one(Vm, vm_id)
-    _free_devices(session, vm, disk_id, iface_id)
-    triggers.forget(session, vm_id)
+    _let_go(session, vm, disk_id, iface_id)
     vm.state = "deleted"
     vm.seed = {}
 
 
-def _free_devices(session: Session, vm: Vm, disk_id: int | None, iface_id: int | None) -> None:
+def _let_go(session: Session, vm: Vm, disk_id: int | None, iface_id: int | None) -> None:
+    triggers.forget(session, vm.id)
     for disk in vm.disks:
         free_disk(session, disk.id)
         if disk.id == disk_id:
