@@ -4,6 +4,7 @@ import click
 
 from api.cli.host import libvirt
 from api.cli.settings import load
+from api.cli.trigger import trigger
 from api.service import open_store
 from api.store.models import Vm
 from hypervisor.domain import power
@@ -13,7 +14,10 @@ _LOCKABLE = ("running", "paused", "halted", "locked")
 
 @click.group()
 def vm() -> None:
-    """Lock virtual machines and unlock them."""
+    """Lock virtual machines and unlock them; watch what they use."""
+
+
+vm.add_command(trigger)
 
 
 @vm.command()

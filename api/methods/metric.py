@@ -16,24 +16,12 @@ from api.methods.call import Call, Struct
 from api.methods.faults import Cause, Object, refuse
 from api.methods.lookup import own
 from api.methods.parameters import Date, Int, Ints, Parameters, Text, invalid
-from api.methods.sampling import Function, sampled, together
+from api.methods.sampling import Function, sampled
 from api.methods.table import method
+from api.store.metrics import QUERIES
 from api.store.models import Iface, Vm
-from api.store.statistics import Point
+from api.store.statistics import Point, together
 
-_DIRECTIONS = {
-    "vbd.bytes": ("read", "write"),
-    "vbd.requests": ("read", "write"),
-    "vcpu.time": ("used",),
-    "vif.bytes": ("in", "out"),
-    "vif.packets": ("in", "out"),
-    "vram.bytes": ("given", "used"),
-}
-_QUERIES = {
-    f"{metric}.{wanted}": (metric, directions if wanted == "all" else (wanted,))
-    for metric, directions in _DIRECTIONS.items()
-    for wanted in ("all", *directions)
-}
 _UNITS = {"minutes": 60, "hours": 3600, "days": 86400}
 _FUNCTIONS = get_args(Function)
 _MOST_POINTS = 20000
@@ -66,7 +54,7 @@ class MetricQuery(Parameters):
 
     start: Date
     end: Date
-    query: Annotated[Text, _one_of(_QUERIES)]
+    query: Annotated[Text, _one_of(QUERIES)]
     resource_id: Annotated[Ints, Field(min_length=1)]
     resource_type: Annotated[Text, _one_of(("vm",))]
     sampler: Sampler
@@ -84,7 +72,7 @@ def available(_call: Call) -> list[Struct]:
             "resource_type": "vm",
             "units": list(_UNITS),
         }
-        for name, (metric, directions) in sorted(_QUERIES.items())
+        for name, (metric, directions) in sorted(QUERIES.items())
     ]
 
 
@@ -94,7 +82,7 @@ def query(call: Call, q: MetricQuery) -> list[Struct]:
 
     A point without `value` is one of which nothing is known: the VM did not run, or it is too long ago.
     """
-    metric, directions = _QUERIES[q.query]
+    metric, directions = QUERIES[q.query]
     vm_ids = list(dict.fromkeys(q.resource_id))
     step = _UNITS[q.sampler.unit] * q.sampler.value
     start, count = _intervals(q, step, len(vm_ids) * len(directions))

@@ -8,18 +8,6 @@ from api.store.statistics import Point
 Function = Literal["avg", "max", "min", "sum"]
 
 
-def together(lines: Iterable[Iterable[Point]]) -> list[Point]:
-    """The sum of lines that were measured at the same times."""
-    sums: dict[int, Point] = {}
-    for line in lines:
-        for one in line:
-            known = sums.get(one.at)
-            if known is not None:
-                one = Point(one.at, max(one.seconds, known.seconds), one.value + known.value)
-            sums[one.at] = one
-    return [sums[at] for at in sorted(sums)]
-
-
 def sampled(
     line: Iterable[Point], start: float, step: int, count: int, function: Function
 ) -> list[float | None]:

@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from api.operations import blueprint
+from api.operations import blueprint, triggers
 from api.operations import disk as disks
 from api.operations import iface as ifaces
 from api.operations.attach import free_disk, free_iface
@@ -105,7 +105,7 @@ def undo(backend: Backend, vm_id: int, disk_id: int | None, iface_id: int | None
     with backend.store.writing() as session:
         vm = session.get(Vm, vm_id)
         if vm is not None:
-            _free_devices(session, vm, disk_id, iface_id)
+            _let_go(session, vm, disk_id, iface_id)
             session.flush()
             session.delete(vm)
 
@@ -113,12 +113,13 @@ def undo(backend: Backend, vm_id: int, disk_id: int | None, iface_id: int | None
 def deleted(session: Session, vm_id: int, disk_id: int | None, iface_id: int | None) -> None:
     """Record the end of the VM; its row stays and says so."""
     vm = session.get_one(Vm, vm_id)
-    _free_devices(session, vm, disk_id, iface_id)
+    _let_go(session, vm, disk_id, iface_id)
     vm.state = "deleted"
     vm.seed = {}
 
 
-def _free_devices(session: Session, vm: Vm, disk_id: int | None, iface_id: int | None) -> None:
+def _let_go(session: Session, vm: Vm, disk_id: int | None, iface_id: int | None) -> None:
+    triggers.forget(session, vm.id)
     for disk in vm.disks:
         free_disk(session, disk.id)
         if disk.id == disk_id:

@@ -164,6 +164,23 @@ class Vm(Record):
     date_updated: Mapped[datetime] = _updated()
     disks: Mapped[list[Disk]] = relationship(order_by=Disk.position, viewonly=True)
     ifaces: Mapped[list["Iface"]] = relationship(order_by="Iface.num", viewonly=True)
+    triggers: Mapped[list["VmTrigger"]] = relationship(order_by="VmTrigger.id", viewonly=True)
+
+
+class VmTrigger(Record):
+    """A watch on what a virtual machine uses, made by an administrator; it is gone when the VM is deleted."""
+
+    __tablename__ = "vm_trigger"
+    id: Mapped[int] = _id()
+    vm_id: Mapped[int] = mapped_column(ForeignKey("vm.id"), index=True)
+    datasource: Mapped[str] = mapped_column(String(32))  # one of `api.store.metrics.QUERIES`
+    device_type: Mapped[str] = mapped_column(String(16))  # cpu, disk, iface
+    device_number: Mapped[int]  # a disk's position, an interface's num, 0 for the processors
+    min_value: Mapped[int | None]
+    max_value: Mapped[int | None]
+    duration: Mapped[int]  # seconds
+    recovery_duration: Mapped[int]  # seconds
+    date_created: Mapped[datetime] = _created()
 
 
 class Vlan(Record):

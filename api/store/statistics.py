@@ -18,6 +18,7 @@ AVERAGED = 300
 
 _SAMPLES_KEPT = 70 * 60
 _AVERAGES_KEPT = 25 * 3600
+_FRESH = 2.5  # rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,15 @@ class Statistics:
             )
             self._note((vm_id, metric, one, at) for vm_id, metric, one, at in session.execute(latest))
 
+    @property
+    def patience(self) -> float:
+        """The seconds after which a silence is no late round any more."""
+        return _FRESH * self.every
+
+    def now(self) -> float:
+        """The time by which samples are kept, in seconds since 1970."""
+        return self._clock()
+
     def close(self) -> None:
         """Give the connections back."""
         self._store.close()
@@ -107,7 +117,7 @@ class Statistics:
         self._sampled = {vm_id: found for vm_id, found in kept.items() if found}
 
     def _fresh_from(self) -> float:
-        return self._clock() - 2.5 * self.every
+        return self._clock() - self.patience
 
     def _learn(self, session: Session) -> None:
         rows = session.execute(select(*SERIES.c))
@@ -179,6 +189,18 @@ class Statistics:
         """The metrics and objects of the VM that were sampled in the last rounds."""
         fresh_from = self._fresh_from()
         return {what for what, at in self._sampled.get(vm_id, {}).items() if at >= fresh_from}
+
+
+def together(lines: Iterable[Iterable[Point]]) -> list[Point]:
+    """The sum of lines that were measured at the same times."""
+    sums: dict[int, Point] = {}
+    for line in lines:
+        for one in line:
+            known = sums.get(one.at)
+            if known is not None:
+                one = Point(one.at, max(one.seconds, known.seconds), one.value + known.value)
+            sums[one.at] = one
+    return [sums[at] for at in sorted(sums)]
 
 
 def _columns(source: Source) -> dict[str, object]:

@@ -1,7 +1,6 @@
 """Graphs: who may see them, what is drawn, and the probes beside them."""
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -148,18 +147,18 @@ def test_the_rest_of_the_record(world: World, vm: Vm) -> None:
         assert world.call("hosting.vm.info", vm.id)["hvm_state"] == hvm_state
 
 
-def test_probes_are_steady_and_say_whether_there_are_samples(world: World, vm: Vm) -> None:
+def test_probes_are_steady_and_say_whether_there_are_samples(world: World, vm: Vm, clock: Clock) -> None:
+    world.clock = clock
     shown = world.call("hosting.vm.info", vm.id)
     probes = shown["probes"]
     assert [one["device_type"] for one in probes] == ["cpu", "disk", "disk", "iface"]
     assert {one["status"] for one in probes} == {"inactive"}
     assert len({one["id"] for one in probes}) == 4
     assert probes[0]["date_created"] == shown["date_created"]
-    now = int(time.time())
     disk, _ = shown["disks_id"]
     (iface,) = shown["ifaces_id"]
     world.statistics.add(
-        (source, Point(now, 60, 1.0))
+        (source, Point(END, 60, 1.0))
         for source in (
             Source(vm.id, "vcpu.time", 1, "used"),
             Source(vm.id, "vbd.bytes", disk, "read"),
@@ -169,6 +168,9 @@ def test_probes_are_steady_and_say_whether_there_are_samples(world: World, vm: V
     again = world.call("hosting.vm.info", vm.id)["probes"]
     assert [one["status"] for one in again] == ["active", "active", "inactive", "active"]
     assert [{**one, "status": ""} for one in again] == [{**one, "status": ""} for one in probes]
+    clock.now = END + 151
+    later = world.call("hosting.vm.info", vm.id)["probes"]
+    assert {one["status"] for one in later} == {"inactive"}
 
 
 # pages

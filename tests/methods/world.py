@@ -1,7 +1,8 @@
 """A store with accounts and objects, and the dispatcher in front of it."""
 
 import itertools
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,12 @@ class World:
     wakes: list[None] = field(default_factory=list)
     accounts: dict[str, Account] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    # the time that the statistics go by; a test may put its own here
+    clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
         file = Path(self.store.engine.url.database or "").with_name("statistics.db")
-        self.statistics = Statistics(file, every=60)
+        self.statistics = Statistics(file, every=60, clock=lambda: self.clock())
         jobs = Jobs(lambda: self.wakes.append(None))
         self.services = Services(
             store=self.store,

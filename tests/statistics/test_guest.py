@@ -130,6 +130,29 @@ def test_every_probe_is_active(machine: Machine) -> None:
     ]  # fmt: skip
 
 
+def test_a_trigger_is_raised_by_load_and_comes_down_without(machine: Machine) -> None:
+    vm_id = machine.vm["id"]
+    made = machine.service.cli(
+        "vm", "trigger", "add", str(vm_id), "vcpu.time.used", "--max", "30",
+        "--duration", "2", "--recovery-duration", "2",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    (trigger,) = machine.client.vm(vm_id)["triggers"]
+    assert (trigger["vm_id"], trigger["device_type"], trigger["max_value"]) == (vm_id, "cpu", 30)
+
+    def shows(status: str) -> bool:
+        return bool(machine.client.vm(vm_id)["probes"][0]["status"] == status)
+
+    until(lambda: shows("active"), 60, "the processor is quiet")
+    load = machine.guest.run("sh -c 'while :; do :; done' >/dev/null 2>&1 & echo $!").strip()
+    until(lambda: shows("alert"), 60, "the trigger is raised")
+    machine.guest.run(f"kill {load}")
+    until(lambda: shows("active"), 60, "the trigger comes down")
+    gone = machine.service.cli("vm", "trigger", "delete", str(trigger["id"]))
+    assert gone.returncode == 0, gone.stderr
+    assert machine.client.vm(vm_id)["triggers"] == []
+
+
 def test_graphs_are_served(machine: Machine) -> None:
     urls = machine.client.vm(machine.vm["id"])["graph_urls"]
     assert {key: len(value) for key, value in urls.items()} == {"vcpu": 2, "vdi": 2, "vif": 2}

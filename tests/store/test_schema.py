@@ -15,14 +15,14 @@ from sqlalchemy.exc import IntegrityError
 
 from api.store import revision, schema
 from api.store.database import Store
-from api.store.models import Account, ApiKey, Record, Vm
+from api.store.models import Account, ApiKey, Datacenter, Record, Vm, VmTrigger
 
-REVISION = """
+REVISION = f"""
 import sqlalchemy as sa
 from alembic import op
 
 revision = "next"
-down_revision = "0001"
+down_revision = "{revision.HEAD}"
 
 
 def upgrade() -> None:
@@ -30,7 +30,7 @@ def upgrade() -> None:
         table.add_column(sa.Column("nickname", sa.String(64)))
         table.alter_column("handle", type_=sa.String(80))
         table.drop_constraint("uq_account_handle", type_="unique")
-    {broken}
+    {{broken}}
 """
 
 
@@ -87,7 +87,7 @@ def definitions(store: Store) -> dict[str, str]:
 def test_again_changes_nothing(store: Store, tmp_path: Path) -> None:
     schema.upgrade(store)
     assert schema.upgrade(store) is None
-    assert revision.current(store) == "0001"
+    assert revision.current(store) == revision.HEAD
     assert sorted(file.name for file in tmp_path.glob("store.db*") if "-" not in file.name) == ["store.db"]
 
 
@@ -114,7 +114,7 @@ def test_four_at_once(store: Store) -> None:
     for one in others:
         one.close()
     assert failures == []
-    assert revision.current(store) == "0001"
+    assert revision.current(store) == revision.HEAD
 
 
 def test_upgrade_keeps_rows_and_a_copy(store: Store, migrations: Path, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_upgrade_keeps_rows_and_a_copy(store: Store, migrations: Path, tmp_path:
         session.add(ApiKey(account_id=1, digest="x"))
     (migrations / "versions" / "next.py").write_text(REVISION.format(broken=""))
     copy = schema.upgrade(store)
-    assert copy == str(tmp_path / "store.db.0001")
+    assert copy == str(tmp_path / f"store.db.{revision.HEAD}")
     assert revision.current(store) == "next"
     with store.reading() as session:
         assert session.get_one(ApiKey, 1).account.handle == "ALICE-GANDI"
@@ -133,7 +133,44 @@ def test_upgrade_keeps_rows_and_a_copy(store: Store, migrations: Path, tmp_path:
     assert stat.S_IMODE(Path(copy).stat().st_mode) == 0o600
     with closing(sqlite3.connect(copy)) as before:
         assert before.execute("SELECT handle FROM account").fetchall() == [("ALICE-GANDI",)]
-        assert before.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert before.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision.HEAD,)]
+
+
+def test_triggers_come_to_a_store_of_the_first_version(
+    store: Store, migrations: Path, tmp_path: Path
+) -> None:
+    newer = migrations / "versions" / "r0002_triggers.py"
+    newer = newer.rename(tmp_path / newer.name)
+    schema.upgrade(store)
+    assert revision.current(store) == "0001"
+    assert not inspect(store.engine).has_table("vm_trigger")
+    datacenter = Datacenter(
+        dc_code="A", iso="FR", name="", country="", pool="a", network="a", ipv4="192.0.2.1/28", ipv6=""
+    )
+    with store.writing() as session:
+        session.add_all([Account(handle="ALICE-GANDI"), datacenter])
+        session.flush()
+        session.add(Vm(account_id=1, datacenter_id=1, uuid="u", hostname="web", cores=1, memory=512,
+                       vm_max_memory=512, seed={}, state="halted"))  # fmt: skip
+    newer.rename(migrations / "versions" / newer.name)
+    assert schema.upgrade(store) == str(tmp_path / "store.db.0001")
+    assert revision.current(store) == revision.HEAD
+    with store.writing() as session:
+        assert session.get_one(Vm, 1).triggers == []
+        session.add(watch(1))
+    with store.reading() as session:
+        (trigger,) = session.get_one(Vm, 1).triggers
+        assert (trigger.id, trigger.max_value, trigger.date_created is None) == (1, 5, False)
+    with pytest.raises(IntegrityError), store.writing() as session:
+        session.add(watch(2))
+
+
+def watch(vm_id: int) -> VmTrigger:
+    """A trigger of the VM."""
+    return VmTrigger(
+        vm_id=vm_id, datasource="vif.bytes.in", device_type="iface", device_number=0, max_value=5,
+        duration=60, recovery_duration=60,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -156,7 +193,7 @@ def test_a_failed_upgrade_changes_nothing(
     with pytest.raises(error):
         schema.upgrade(store)
     assert definitions(store) == before
-    assert revision.current(store) == "0001"
+    assert revision.current(store) == revision.HEAD
     with store.reading() as session:
         assert session.get_one(ApiKey, 1).account.handle == "ALICE-GANDI"
 

@@ -28,7 +28,9 @@ _COLUMNS: Columns = {
 _ONE = (
     select(Vm)
     .where(Vm.id == bindparam("identifier"), Vm.account_id == bindparam("owner"))
-    .options(joinedload(Vm.ifaces).options(joinedload(Iface.ips), joinedload(Iface.vlan)))
+    .options(
+        joinedload(Vm.ifaces).options(joinedload(Iface.ips), joinedload(Iface.vlan)), joinedload(Vm.triggers)
+    )
 )
 _DISKS = (
     select(Disk)

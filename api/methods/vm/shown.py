@@ -4,6 +4,7 @@ from api.methods import disk as disks
 from api.methods import iface as ifaces
 from api.methods.call import Call, Struct
 from api.methods.graph.pages import urls
+from api.methods.vm import triggers
 from api.methods.vm.probes import probes
 from api.store.models import Vm
 
@@ -45,5 +46,5 @@ def full(call: Call, vm: Vm) -> Struct:
         "hvm_state": _HVM_STATES.get(vm.state, "unknown"),
         "ifaces": [ifaces.show(iface) for iface in vm.ifaces],
         "probes": probes(call, vm),
-        "triggers": [],
+        "triggers": [triggers.show(trigger) for trigger in vm.triggers],
     }
