@@ -227,10 +227,14 @@ def _callbacks(publish: Callable[[Event], None]) -> list[tuple[int, Callable[...
     def not_removed(_c: Any, domain: libvirt.virDomain, alias: str, _opaque: Any) -> None:
         publish(Event(Kind.DEVICE_REMOVAL_FAILED, domain.UUIDString(), alias))
 
+    def job(_c: Any, domain: libvirt.virDomain, disk: str, _kind: int, _status: int, _opaque: Any) -> None:
+        publish(Event(Kind.BLOCK_JOB, domain.UUIDString(), disk))
+
     return [
         (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle),
         (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, reboot),
         (libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, agent),
         (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, removed),
         (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, not_removed),
+        (libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, job),
     ]

@@ -31,12 +31,16 @@ class Kind(StrEnum):
     AGENT_CONNECTED = "agent-connected"  # the guest's agent has started: the guest is up
     DEVICE_REMOVED = "device-removed"
     DEVICE_REMOVAL_FAILED = "device-removal-failed"
+    BLOCK_JOB = "block-job"  # the job of a disk is complete, ended or failed: its XML says which
     RESYNC = "resync"  # the connection is new: events may have been lost, so read the state again
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something happened to the domain `uuid`; an empty `uuid` means to any of them. `device` is an alias."""
+    """Something happened to the domain `uuid`; an empty `uuid` means to any of them.
+
+    `device` is an alias; of a block job, the disk's target (``vda``).
+    """
 
     kind: Kind
     uuid: str = ""

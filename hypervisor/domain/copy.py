@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import libvirt
-from lxml import etree
-from lxml.builder import E
 
 from hypervisor.domain import jobs
 from hypervisor.domain.freeze import frozen
@@ -22,12 +20,6 @@ from hypervisor.domain.power import lookup
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import explained
 
-_FLAGS = (
-    libvirt.VIR_DOMAIN_BLOCK_COPY_REUSE_EXT
-    | libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
-    # a guest that writes faster than the mirror would never let it end
-    | libvirt.VIR_DOMAIN_BLOCK_COPY_SYNCHRONOUS_WRITES
-)
 # all in seconds
 _LOOK = 1.0  # how often the job is looked at
 _END = 60.0  # how long the end of a job may take
@@ -54,8 +46,7 @@ def copy_disk(
         jobs.clear(connection, domain, target, copy, patience)
         with _reported(connection, domain, target) as reports:
             try:
-                destination = E.disk(E.source(file=str(copy)), E.driver(type="qcow2"), type="file")
-                domain.blockCopy(target, etree.tostring(destination, encoding="unicode"), None, _FLAGS)
+                jobs.start(domain, target, copy)
                 _wait_until_complete(domain, target, reports, patience)
                 with frozen(domain):
                     domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC)

@@ -4,17 +4,25 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import libvirt
 from lxml import etree
+from lxml.builder import E
 
 from hypervisor.domain.power import lookup
 from hypervisor.errors import HypervisorError
-from hypervisor.libvirt_errors import Unavailable, explained
+from hypervisor.libvirt_errors import NoDomain, Unavailable, explained
 
 log = logging.getLogger(__name__)
 
+FLAGS = (
+    libvirt.VIR_DOMAIN_BLOCK_COPY_REUSE_EXT
+    | libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
+    # a guest that writes faster than the mirror would never let it end
+    | libvirt.VIR_DOMAIN_BLOCK_COPY_SYNCHRONOUS_WRITES
+)
 # all in seconds
 _LOOK = 1.0  # how often another's job is looked at
 _END = 60.0  # how long the end of a job may take
@@ -40,6 +48,14 @@ def mirror_of(domain: libvirt.virDomain, target: str) -> etree._Element | None:
         if disk.find(f"target[@dev='{target}']") is not None:
             return disk.find("mirror")
     return None
+
+
+def start(domain: libvirt.virDomain, target: str, copy: Path, bandwidth: int = 0) -> None:
+    """Begin to mirror the disk into the existing qcow2 volume `copy`, at `bandwidth` bytes/s at most; 0 is
+    unlimited. What the volume held is overwritten."""
+    destination = E.disk(E.source(file=str(copy)), E.driver(type="qcow2"), type="file")
+    limits = {"bandwidth": bandwidth} if bandwidth else None
+    domain.blockCopy(target, etree.tostring(destination, encoding="unicode"), limits, FLAGS)
 
 
 def clear(
@@ -86,28 +102,43 @@ def abandon(domain: libvirt.virDomain, target: str, copy: Path) -> None:
 
 def clean(connection: libvirt.virConnect, uri: str, uuid: str, target: str, copy: Path) -> None:
     """Leave the domain without our job, through a new connection when the old one broke."""
+    insist(connection, uri, uuid, lambda domain: abandon(domain, target, copy))
+
+
+def insist(
+    connection: libvirt.virConnect, uri: str, uuid: str, action: Callable[[libvirt.virDomain], None]
+) -> bool:
+    """Do what must be done at the end of a job, through a new connection when the old one broke; whether it
+    was done. What fails is logged."""
     try:
-        with explained("end of the copy"):
-            abandon(lookup(connection, uuid), target, copy)
+        with explained("end of a job"):
+            action(lookup(connection, uuid))
     except Unavailable:
+        done = threading.Event()
         # a thread, because nothing limits the time that opening takes
-        anew = threading.Thread(target=_clean_anew, args=(uri, uuid, target, copy), daemon=True)
+        anew = threading.Thread(target=_insist_anew, args=(uri, uuid, action, done), daemon=True)
         anew.start()
         anew.join(_RETURN)
+        return done.is_set()
+    except NoDomain:
+        return True
     except HypervisorError as error:
         log.warning("domain %s: %s", uuid, error)
+        return False
+    return True
 
 
-def _clean_anew(uri: str, uuid: str, target: str, copy: Path) -> None:
+def _insist_anew(
+    uri: str, uuid: str, action: Callable[[libvirt.virDomain], None], done: threading.Event
+) -> None:
     deadline = time.monotonic() + _RETURN
-    while True:
+    while not done.is_set():
         try:
-            with explained("end of the copy"):
-                abandon(lookup(libvirt.open(uri), uuid), target, copy)
+            with explained("end of a job"):
+                action(lookup(libvirt.open(uri), uuid))
+            done.set()
         except HypervisorError as error:
             if not isinstance(error, Unavailable) or time.monotonic() > deadline:
-                log.warning("domain %s: %s; the next copy of its disk ends the job", uuid, error)
+                log.warning("domain %s: %s; the next job of its disk ends this one", uuid, error)
                 return
             time.sleep(0.1)
-        else:
-            return

@@ -54,7 +54,7 @@ def write(connection: libvirt.virConnect, volume: libvirt.virStorageVol, content
     except OSError:
         return False
     with os.fdopen(file, "wb", buffering=0) as target:
-        if not _is_file_of(os.fstat(file), volume) or os.fstat(file).st_size != len(content):
+        if not is_file_of(os.fstat(file), volume) or os.fstat(file).st_size != len(content):
             return False
         rest = memoryview(content)
         try:
@@ -65,8 +65,9 @@ def write(connection: libvirt.virConnect, volume: libvirt.virStorageVol, content
     return True
 
 
-def _is_file_of(found: os.stat_result, volume: libvirt.virStorageVol) -> bool:
-    # libvirt may live in another file system than ours: only the time tells the same file
+def is_file_of(found: os.stat_result, volume: libvirt.virStorageVol) -> bool:
+    """Whether the file that was found is the volume's: libvirt may live in another file system than ours."""
+    # only the time tells the same file
     described = etree.fromstring(volume.XMLDesc().encode()).findtext("target/timestamps/ctime") or ""
     seconds, _, nanoseconds = described.partition(".")
     return f"{seconds}.{nanoseconds:0<9}" == f"{found.st_ctime_ns // 10**9}.{found.st_ctime_ns % 10**9:09}"

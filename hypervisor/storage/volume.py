@@ -111,12 +111,15 @@ def create_overlay(connection: libvirt.virConnect, pool: str, name: str, size: i
     return _path(_create(connection, pool, xml, name), name)
 
 
-def create_copy(connection: libvirt.virConnect, pool: str, name: str, size: int, source: Path) -> Path:
-    """A full, independent copy of the volume at `source`, of `size` MiB (at least the source's).
+def create_copy(
+    connection: libvirt.virConnect, pool: str, name: str, size: int, source: Path, form: str = "qcow2"
+) -> Path:
+    """A full, independent copy of the volume at `source`, of `size` MiB (at least the source's), in format
+    `form`.
 
     No guest may have `source` open for writing.
     """
-    volume = _create(connection, pool, _render(name, size * _MIB), name, source)
+    volume = _create(connection, pool, _render(name, size * _MIB, form), name, source)
     resize(connection, pool, name, size)
     return _path(volume, name)
 

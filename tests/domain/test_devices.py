@@ -115,7 +115,7 @@ def start_job(connection: libvirt.virConnect, uuid: str, file: Path) -> None:
         f"<disk type='file'><source file=\"{str(file).replace('&', '&amp;').replace('<', '&lt;')}\"/>"
         "<driver type='qcow2'/></disk>",
         {"bandwidth": 2**20},
-        copying._FLAGS,
+        jobs.FLAGS,
     )
 
 

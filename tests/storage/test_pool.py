@@ -1,6 +1,9 @@
 """Pools on a real libvirt."""
 
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +14,12 @@ import pytest
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import LibvirtError
 from hypervisor.storage import pool, volume
+from hypervisor.storage.pool import Room
 from tests.storage.conftest import Pool
 
 pytestmark = pytest.mark.lab
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_ensure_makes_the_folder_and_may_be_repeated(place: Pool) -> None:
@@ -79,6 +85,57 @@ def test_free(small: Pool) -> None:
     assert pool.free(small.connection, small.name) == 4
     (small.path / "other").write_bytes(bytes(2**20))
     assert pool.free(small.connection, small.name) == 3
+
+
+def test_room(small: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pool.room(small.connection, small.name) == Room(active=True, free=4)
+    (small.path / "other").write_bytes(bytes(2**20))
+
+    def times(count: int) -> float:
+        begun = time.monotonic()
+        for _ in range(count):
+            # as it is, although libvirt has not looked
+            assert pool.room(small.connection, small.name) == Room(active=True, free=3)
+        return (time.monotonic() - begun) / count
+
+    assert min(times(10) for _ in range(10)) < 0.001
+    # out of our reach, libvirt looks
+    monkeypatch.setattr(pool, "_seen", lambda *_: None)
+    assert pool.room(small.connection, small.name) == Room(active=True, free=3)
+
+
+def test_room_of_another_file_system(place: Pool) -> None:
+    """libvirt may be in another file system than the service."""
+    code = (
+        "import sys, libvirt; from hypervisor.storage import pool;"
+        "print(pool.room(libvirt.open('qemu:///system'), sys.argv[1]).free)"
+    )
+    script = f"mount -t tmpfs -o size=5m tmpfs {place.path} && {sys.executable} -c"
+    script += f' "$1" {place.name}'
+    said = subprocess.check_output(["unshare", "--mount", "sh", "-c", script, "sh", code], cwd=ROOT)
+    assert int(said) > 5
+
+
+def test_room_and_start_of_a_pool_that_is_not_active(small: Pool) -> None:
+    nothing = Room(active=False, free=0)
+    pool.lookup(small.connection, small.name).destroy()
+    assert pool.room(small.connection, small.name) == nothing
+    for _ in range(2):
+        pool.start(small.connection, small.name)
+        assert pool.room(small.connection, small.name).active
+    assert pool.room(small.connection, "nowhere") == nothing
+    with pytest.raises(LibvirtError, match="storage pool nowhere"):
+        pool.start(small.connection, "nowhere")
+
+
+def test_start_without_the_folder(place: Pool) -> None:
+    place.path.rmdir()
+    assert pool.room(place.connection, place.name) == Room(active=False, free=0)
+    with pytest.raises(
+        HypervisorError, match=rf"see that {place.path} is there and mounted, then run virsh pool-start"
+    ):
+        pool.start(place.connection, place.name)
+    assert not place.path.exists()
 
 
 def test_no_such_pool(connection: libvirt.virConnect) -> None:
