@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 import libvirt
 from lxml import etree
 
-from hypervisor.domain.power import lookup, state
+from hypervisor.domain.power import State, lookup, state
 from hypervisor.domain.spec import InterfaceSpec
 from hypervisor.libvirt_errors import explained
 from hypervisor.network import Lease, leases, normal_mac
@@ -68,12 +68,12 @@ def renew(
     Its cable is pulled for a quarter of a second and, as long as it does not ask within `patience` seconds,
     for longer, twice. Without an answer (no client, or a deaf one) the guest is left to itself: it asks when
     its lease ends. One address is enough: the guest asks for the others in the same moment, if at all. False
-    too when the domain is off. Blocks. Raises `NoNetwork`, `ForeignNetwork`, `LibvirtError`.
+    too when the domain is off or paused. Blocks. Raises `NoNetwork`, `ForeignNetwork`, `LibvirtError`.
     """
     mac = normal_mac(mac)
     before = set(leases(connection, network))
     for seconds in _PULLS:
-        if not state(connection, uuid).powered:
+        if state(connection, uuid) is not State.RUNNING:
             return False
         pull_cable(connection, uuid, alias)
         try:

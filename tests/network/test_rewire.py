@@ -30,7 +30,7 @@ from hypervisor.network import (
 )
 from hypervisor.seed import Seed, build_iso
 from tests.network.asker import Asker, answers
-from tests.service.guest import Console, Guest, Identity
+from tests.service.guest import Guest, Identity
 from tests.service.waiting import until
 
 pytestmark = pytest.mark.guest
@@ -124,8 +124,6 @@ def guest(
     """The guest, freshly started, on the first network."""
     power.start(connection, machine.uuid)
     yield Guest(str(places[0].addresses[0]), identity).ready()
-    assert machine.console_log is not None
-    print(Console(machine.console_log).text()[-2500:])
     power.cut_off(connection, machine.uuid)
 
 
@@ -150,6 +148,7 @@ def stream(guest: Guest, gateway: str, *, send: bool) -> float:
             if send:
                 connection.sendall(bytes(SIZE))
                 connection.shutdown(socket.SHUT_WR)
+            # the guest closes its end when it has all, or has sent all
             while connection.recv(1 << 16):
                 pass
             took.append(time.monotonic() - begun)
@@ -157,9 +156,12 @@ def stream(guest: Guest, gateway: str, *, send: bool) -> float:
     with socket.create_server((gateway, 0)) as listener:
         thread = threading.Thread(target=serve, args=(listener,))
         thread.start()
-        port = listener.getsockname()[1]
-        feed = "sleep 0 |" if send else f"dd if=/dev/zero bs=64k count={SIZE >> 16} 2>/dev/null |"
-        guest.run(f"{feed} nc {gateway} {port} >/dev/null")
+        talk = f"nc {gateway} {listener.getsockname()[1]}"
+        if send:
+            # an input that stays open, or the guest would close its end at once
+            assert guest.run(f"sleep 3 | {talk} | wc -c") == str(SIZE)
+        else:
+            guest.run(f"dd if=/dev/zero bs=64k count={SIZE >> 16} 2>/dev/null | {talk}")
         thread.join(30)
     return SIZE * 8 / 1e6 / took[0]
 
@@ -235,7 +237,8 @@ def test_a_deaf_guest_is_left_to_itself(
     connection: libvirt.virConnect, machine: DomainSpec, places: tuple[Place, Place], guest: Guest
 ) -> None:
     here, there = places
-    guest.run("killall udhcpc dhcpcd")
+    # killed, they leave the addresses where they are
+    guest.run("killall -9 udhcpc dhcpcd")
     rewire.rewire(connection, machine.uuid, there.interface)
     assert not rewire.renew(connection, machine.uuid, ALIAS, MAC, there.spec.name, there.addresses[:1])
     rewire.rewire(connection, machine.uuid, here.interface)
