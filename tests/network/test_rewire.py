@@ -1,0 +1,258 @@
+"""A real guest that is moved from one network to another while it is asked all the time."""
+
+import re
+import socket
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address, ip_interface
+
+import libvirt
+import pytest
+
+from api.settings import Settings
+from hypervisor.domain import hotplug, power, rewire
+from hypervisor.domain.spec import DiskSpec, DomainSpec, InterfaceSpec
+from hypervisor.network import (
+    Mode,
+    NetworkSpec,
+    Reservation,
+    assign,
+    bandwidth,
+    bridge,
+    ensure,
+    eui64,
+    random_mac,
+    remove,
+)
+from hypervisor.seed import Seed, build_iso
+from tests.network.asker import Asker, answers
+from tests.service.guest import Guest, Identity
+from tests.service.waiting import until
+
+pytestmark = pytest.mark.guest
+
+ALIAS = "ua-iface-1"
+MAC = random_mac(())
+RATE = 8192.0  # kbit/s
+SIZE = 1 << 20  # bytes of a measured stream
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True)
+class Place:
+    """A network with a reservation of `MAC` on it."""
+
+    spec: NetworkSpec
+    reservation: Reservation
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        assert self.reservation.ipv4 is not None
+        assert self.reservation.ipv6 is not None
+        return self.reservation.ipv4, self.reservation.ipv6
+
+    @property
+    def interface(self) -> InterfaceSpec:
+        return InterfaceSpec(ALIAS, MAC, self.spec.name)
+
+
+@pytest.fixture(scope="module")
+def places(connection: libvirt.virConnect) -> Iterator[tuple[Place, Place]]:
+    """Two networks, as two datacenters have them."""
+    made = []
+    for number, letter in enumerate("ab"):
+        spec = NetworkSpec(
+            f"test-rewire-{letter}",
+            f"trewire-{letter}",
+            ip_interface(f"10.212.{number}.1/24"),  # type: ignore[arg-type]  # typeshed: of either version
+            ip_interface(f"fd5e:d12:{number}::1/64"),  # type: ignore[arg-type]
+            Mode.NAT,
+        )
+        ensure(connection, spec)
+        assert spec.ipv6 is not None
+        reservation = Reservation(
+            MAC, IPv4Address(f"10.212.{number}.{20 + number}"), eui64(spec.ipv6, MAC), "moved"
+        )
+        assign(connection, spec.name, reservation)
+        made.append(Place(spec, reservation))
+    yield made[0], made[1]
+    for one in made:
+        remove(connection, one.spec.name, force=True)
+
+
+@pytest.fixture(scope="module")
+def machine(
+    connection: libvirt.virConnect,
+    places: tuple[Place, Place],
+    identity: Identity,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[DomainSpec]:
+    """A tiny guest on the first network, off."""
+    folder = tmp_path_factory.mktemp("rewire")
+    folder.chmod(0o755)
+    image = Settings().images / "tiny.qcow2"
+    assert image.exists(), f"there is no {image}: run `hypervisor image build tiny` before"
+    disk = folder / "disk.qcow2"
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", image.resolve(), disk], check=True
+    )
+    seed = folder / "seed.iso"
+    seed.write_bytes(build_iso(Seed("rewire", "moved", ssh_keys=(identity.public,))))
+    spec = DomainSpec(
+        str(uuid.uuid4()), "test-rewire", 1, 1, 256, 256, accelerated=False,
+        console_log=folder / "console.log",
+        disks=(
+            DiskSpec("ua-disk-1", disk, "vda", boot=1),
+            DiskSpec("ua-disk-2", seed, "vdb", "raw", readonly=True),
+        ),
+        interfaces=(places[0].interface,),
+        labels={"vm": "1"},
+    )  # fmt: skip
+    power.define(connection, spec)
+    yield spec
+    power.undefine(connection, spec.uuid)
+
+
+@pytest.fixture
+def guest(
+    connection: libvirt.virConnect, machine: DomainSpec, places: tuple[Place, Place], identity: Identity
+) -> Iterator[Guest]:
+    """The guest, freshly started, on the first network."""
+    power.start(connection, machine.uuid)
+    yield Guest(str(places[0].addresses[0]), identity).ready()
+    power.cut_off(connection, machine.uuid)
+
+
+def own_addresses(guest: Guest) -> set[str]:
+    """The guest's addresses that are more than link-local."""
+    return set(re.findall(r"inet6? ([0-9a-f.:]+)", guest.run("ip addr show dev eth0 scope global")))
+
+
+def tap(connection: libvirt.virConnect, machine: DomainSpec) -> str:
+    return bridge.taps(power.lookup(connection, machine.uuid).XMLDesc())[MAC]
+
+
+def stream(guest: Guest, gateway: str, *, send: bool) -> float:
+    """Mbit/s of a stream to the guest, or from it."""
+    took: list[float] = []
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(30)
+            begun = time.monotonic()
+            if send:
+                connection.sendall(bytes(SIZE))
+                connection.shutdown(socket.SHUT_WR)
+            # the guest closes its end when it has all, or has sent all
+            while connection.recv(1 << 16):
+                pass
+            took.append(time.monotonic() - begun)
+
+    with socket.create_server((gateway, 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        talk = f"nc {gateway} {listener.getsockname()[1]}"
+        if send:
+            # an input that stays open, or the guest would close its end at once
+            assert guest.run(f"sleep 3 | {talk} | wc -c") == str(SIZE)
+        else:
+            guest.run(f"dd if=/dev/zero bs=64k count={SIZE >> 16} 2>/dev/null | {talk}")
+        thread.join(30)
+    return SIZE * 8 / 1e6 / took[0]
+
+
+def test_a_guest_moves_to_another_network(
+    connection: libvirt.virConnect, machine: DomainSpec, places: tuple[Place, Place], guest: Guest
+) -> None:
+    here, there = places
+    until(lambda: own_addresses(guest) == set(map(str, here.addresses)), 20, "both addresses")
+    hotplug.limit(connection, machine.uuid, {ALIAS: RATE})
+    boot, device = guest.boot_id(), tap(connection, machine)
+
+    pairs = [(Asker(old), Asker(new)) for old, new in zip(here.addresses, there.addresses, strict=True)]
+    for old, _ in pairs:
+        old.answered(5)
+    begun = time.monotonic()
+    rewire.rewire(connection, machine.uuid, there.interface)
+    moved = time.monotonic()
+    renewed = rewire.renew(connection, machine.uuid, ALIAS, MAC, there.spec.name, there.addresses)
+    ended = time.monotonic()
+    for old, new in pairs:
+        new.answered(5)
+        old.end()
+        new.end()
+    gaps = [new.answers[0] - old.answers[-1] for old, new in pairs]
+    print(f"rewire {moved - begun:.3f} s, renew {ended - moved:.3f} s; without an answer: {gaps} s")
+    assert renewed
+    assert all(one < 1 for one in gaps), gaps
+
+    guest = replace_address(guest, there.addresses[0])
+    assert guest.boot_id() == boot
+    assert own_addresses(guest) == set(map(str, there.addresses))
+    routes = guest.run("ip route; ip -6 route")
+    assert f"default via {there.spec.ipv4.ip}" in routes  # type: ignore[union-attr]
+    assert "10.212.0." not in routes
+    assert "fd5e:d12::" not in routes
+    assert not any(answers(address) for address in here.addresses)
+    assert power.read_live(connection, machine.uuid).interfaces == (there.interface,)
+
+    # what limits it went with it
+    assert tap(connection, machine) == device
+    assert bandwidth.read(device) == bandwidth.Limit(RATE, RATE)
+    gateway = str(there.spec.ipv4.ip)  # type: ignore[union-attr]
+    limited = stream(guest, gateway, send=True), stream(guest, gateway, send=False)
+    bandwidth.clear(device)
+    free = stream(guest, gateway, send=True), stream(guest, gateway, send=False)
+    print(f"Mbit/s to the guest and from it: {limited}, without a limit {free}")
+    assert all(one < 10 for one in limited)
+    assert all(one > 12 for one in free)
+
+    # again
+    asker = Asker(there.addresses[0])
+    asker.answered(5)
+    rewire.rewire(connection, machine.uuid, there.interface)
+    asker.answered(15)
+    asker.end()
+    waits = [after - before for before, after in zip(asker.answers, asker.answers[1:], strict=False)]
+    assert max(waits) < 0.3, waits
+
+    # and back, where it still has a lease
+    rewire.rewire(connection, machine.uuid, here.interface)
+    assert rewire.renew(connection, machine.uuid, ALIAS, MAC, here.spec.name, here.addresses)
+    guest = replace_address(guest, here.addresses[0])
+    until(lambda: own_addresses(guest) == set(map(str, here.addresses)), 5, "both addresses")
+    assert guest.boot_id() == boot
+
+
+def replace_address(guest: Guest, address: Address) -> Guest:
+    return Guest(str(address), guest.identity)
+
+
+def test_a_deaf_guest_is_left_to_itself(
+    connection: libvirt.virConnect, machine: DomainSpec, places: tuple[Place, Place], guest: Guest
+) -> None:
+    here, there = places
+    # killed, they leave the addresses where they are
+    guest.run("killall -9 udhcpc dhcpcd")
+    rewire.rewire(connection, machine.uuid, there.interface)
+    assert not rewire.renew(connection, machine.uuid, ALIAS, MAC, there.spec.name, there.addresses[:1])
+    rewire.rewire(connection, machine.uuid, here.interface)
+    # the cable is in
+    assert answers(here.addresses[0])
+
+
+def test_an_interface_of_a_machine_that_is_off_is_left_alone(
+    connection: libvirt.virConnect, machine: DomainSpec, places: tuple[Place, Place]
+) -> None:
+    _, there = places
+    rewire.rewire(connection, machine.uuid, there.interface)
+    rewire.pull_cable(connection, machine.uuid, ALIAS)
+    rewire.plug_cable(connection, machine.uuid, ALIAS)
+    assert not rewire.renew(connection, machine.uuid, ALIAS, MAC, there.spec.name, there.addresses)
+    assert power.read(connection, machine.uuid) == replace(machine, hotplug_ports=8)
+    rewire.rewire(connection, str(uuid.uuid4()), there.interface)
