@@ -71,6 +71,7 @@ class Service:
             consoles=consoles,
             accelerated=accelerated(settings),
             max_vcpus=settings.limits.cores,
+            migration=settings.migration,
         )
         engine = Engine(backend, settings.workflows_url)
         observer = Observer(backend)
@@ -79,7 +80,7 @@ class Service:
         vlan.ensure_all(backend)
         engine.start()
         self._open.callback(engine.stop)
-        jobs = Jobs(engine.wake)
+        jobs = Jobs(engine.wake, engine.tell)
         schedules = Schedules(store, jobs, settings.snapshot_profiles)
         schedules.start()
         self._open.callback(schedules.stop)

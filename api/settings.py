@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -75,6 +75,19 @@ class Patience(BaseModel):
     reboot: PositiveFloat = 120  # then the machine is reset
     detach: PositiveFloat = 60  # then the device leaves at the next reboot
     detach_again: PositiveFloat = 10  # between requests to let go of a device
+
+
+class MigrationSettings(BaseModel):
+    """How virtual machines move between datacenters.
+
+    `finalize` ends a move as soon as everything is in step, without the second call; `bandwidth` holds a copy
+    of a running machine's disks to so many MiB a second, 0 does not. What a guest writes is not held back.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    finalize: bool = False
+    bandwidth: NonNegativeInt = 0
 
 
 class StatisticsSettings(BaseModel):
@@ -158,6 +171,7 @@ class Settings(BaseSettings):
     snapshot_profiles: tuple[SnapshotProfileSettings, ...] = _PROFILES
     limits: Limits = Limits()
     patience: Patience = Patience()
+    migration: MigrationSettings = MigrationSettings()
     statistics: StatisticsSettings = StatisticsSettings()
     console_listen: str = "127.0.0.1:2222"
     console_host: str = "localhost"

@@ -12,6 +12,13 @@ from hypervisor.network import allocate, eui64, random_mac
 def give(session: Session, iface: Iface, datacenter: Datacenter, version: int) -> list[Ip]:
     """Give the public `iface` a MAC and its addresses: IPv4 and IPv6 for `version` 4, IPv6 alone for 6."""
     _identify(session, iface)
+    return give_more(session, iface, datacenter, version)
+
+
+def give_more(
+    session: Session, iface: Iface, datacenter: Datacenter, version: int, first: int = 0
+) -> list[Ip]:
+    """Give the public `iface` addresses in `datacenter`, as `give` does, numbered from `first` on."""
     chosen: list[tuple[int, str]] = []
     if version == 4:
         gateway = ipaddress.IPv4Interface(datacenter.ipv4)
@@ -19,7 +26,7 @@ def give(session: Session, iface: Iface, datacenter: Datacenter, version: int) -
         chosen.append((4, _next(session, public, gateway, set())))
     prefix = ipaddress.IPv6Interface(datacenter.ipv6).network
     chosen.append((6, str(eui64(prefix, iface.mac))))
-    return _record(session, iface, chosen)
+    return _record(session, iface, datacenter.id, chosen, first)
 
 
 def give_private(
@@ -35,7 +42,7 @@ def give_private(
     address = (
         wanted if wanted is not None else _next(session, private, ipaddress.IPv4Interface(subnet), reserved)
     )
-    return _record(session, iface, [(4, address)])
+    return _record(session, iface, iface.datacenter_id, [(4, address)])
 
 
 def _identify(session: Session, iface: Iface) -> None:
@@ -44,18 +51,20 @@ def _identify(session: Session, iface: Iface) -> None:
     session.flush()
 
 
-def _record(session: Session, iface: Iface, chosen: list[tuple[int, str]]) -> list[Ip]:
+def _record(
+    session: Session, iface: Iface, datacenter_id: int, chosen: list[tuple[int, str]], first: int = 0
+) -> list[Ip]:
     ips = [
         Ip(
             account_id=iface.account_id,
-            datacenter_id=iface.datacenter_id,
+            datacenter_id=datacenter_id,
             iface_id=iface.id,
             vlan_id=iface.vlan_id,
             ip=address,
             version=kind,
             num=number,
         )
-        for number, (kind, address) in enumerate(chosen)
+        for number, (kind, address) in enumerate(chosen, start=first)
     ]
     session.add_all(ips)
     session.flush()

@@ -106,7 +106,7 @@ def take_iface(backend: Backend, vm_id: int, iface_id: int) -> None:
 
 def plug_disk(backend: Backend, vm_id: int, disk_id: int) -> None:
     """Define the domain anew, and plug the disk into it when it runs."""
-    connection = backend.connection.handle(wait=30)
+    connection = backend.handle()
     with backend.store.reading() as session:
         vm = session.get_one(Vm, vm_id)
         if power.state(connection, vm.uuid) is State.ABSENT:
@@ -119,7 +119,7 @@ def plug_disk(backend: Backend, vm_id: int, disk_id: int) -> None:
 
 def plug_iface(backend: Backend, vm_id: int, iface_id: int) -> None:
     """Define the domain anew, and plug the interface into it when it runs."""
-    connection = backend.connection.handle(wait=30)
+    connection = backend.handle()
     with backend.store.reading() as session:
         vm = session.get_one(Vm, vm_id)
         if power.state(connection, vm.uuid) is State.ABSENT:
@@ -135,7 +135,7 @@ def check_not_root(backend: Backend, vm_id: int, disk_id: int) -> None:
     """Refuse to take the disk that the guest runs from: after a swap that is not the one at position 0."""
     with backend.store.reading() as session:
         uuid = session.get_one(Vm, vm_id).uuid
-    if hotplug.booted_from(backend.connection.handle(wait=30), uuid) == blueprint.disk_alias(disk_id):
+    if hotplug.booted_from(backend.handle(), uuid) == blueprint.disk_alias(disk_id):
         raise OperationFailed(
             f"vm#{vm_id} runs from disk#{disk_id} until its next start: stop it, then detach the disk"
         )
@@ -157,7 +157,7 @@ def mark_iface_leaving(backend: Backend, vm_id: int, iface_id: int) -> str:
 
 
 def _define(backend: Backend, vm_id: int) -> str:
-    connection = backend.connection.handle(wait=30)
+    connection = backend.handle()
     with backend.store.reading() as session:
         vm = session.get_one(Vm, vm_id)
         if power.state(connection, vm.uuid) is not State.ABSENT:
@@ -183,11 +183,11 @@ async def let_go(backend: Backend, uuid: str, alias: str, begun: float) -> bool:
 
 
 def _has(backend: Backend, uuid: str, alias: str) -> bool:
-    return alias in hotplug.plugged(backend.connection.handle(wait=30), uuid)
+    return alias in hotplug.plugged(backend.handle(), uuid)
 
 
 def _ask(backend: Backend, uuid: str, alias: str) -> None:
-    hotplug.ask_to_let_go(backend.connection.handle(wait=30), uuid, alias)
+    hotplug.ask_to_let_go(backend.handle(), uuid, alias)
 
 
 def undo_attach_disk(backend: Backend, vm_id: int, disk_id: int, swapped: int | None) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import hypervisor.connection
 from api.operations.console import Consoles
-from api.settings import Patience
+from api.settings import MigrationSettings, Patience
 from api.store.database import Store
 
 
@@ -20,3 +20,8 @@ class Backend:
     consoles: Consoles
     accelerated: bool
     max_vcpus: int
+    migration: MigrationSettings
+
+    def handle(self) -> hypervisor.connection.Handle:
+        """The open connection to libvirt; waits half a minute for one. Raises `Unavailable`."""
+        return self.connection.handle(wait=30)

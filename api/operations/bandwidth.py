@@ -28,6 +28,6 @@ def enforce(backend: Backend, vm_id: int) -> None:
         vm = session.get_one(Vm, vm_id)
         rates = {blueprint.iface_alias(iface.id): iface.bandwidth for iface in vm.ifaces}
     try:
-        hotplug.limit(backend.connection.handle(wait=30), vm.uuid, rates)
+        hotplug.limit(backend.handle(), vm.uuid, rates)
     except HypervisorError as error:
         log.warning("vm#%d: bandwidth is not limited: %s", vm_id, error)

@@ -63,7 +63,7 @@ async def delete(run: Run, vm_id: int, disk_id: int | None, iface_id: int | None
 
 def build(backend: Backend, vm_id: int) -> str:
     """Write the seed, define the domain and power it on; returns the state that follows."""
-    connection = backend.connection.handle(wait=30)
+    connection = backend.handle()
     with backend.store.reading() as session:
         vm = session.get_one(Vm, vm_id)
         pool = session.get_one(Datacenter, vm.datacenter_id).pool
@@ -78,13 +78,13 @@ def check_halted(backend: Backend, vm_id: int) -> None:
     """Refuse to go on when the guest runs, because a stop queued before the deletion failed."""
     with backend.store.reading() as session:
         uuid = session.get_one(Vm, vm_id).uuid
-    if power.state(backend.connection.handle(wait=30), uuid).powered:
+    if power.state(backend.handle(), uuid).powered:
         raise OperationFailed(f"vm#{vm_id} is running: stop it, then delete it again")
 
 
 def dismantle(backend: Backend, vm_id: int) -> None:
     """Remove the domain, its seed and its console log."""
-    connection = backend.connection.handle(wait=30)
+    connection = backend.handle()
     with backend.store.reading() as session:
         vm = session.get(Vm, vm_id)
         if vm is None:

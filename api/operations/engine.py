@@ -54,6 +54,7 @@ class Engine:
         self._loop = asyncio.new_event_loop()
         self._woken = asyncio.Event()
         self._begun: set[int] = set()
+        self._running: dict[int, Run] = {}
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run_loop, name="operations", daemon=True)
@@ -69,6 +70,16 @@ class Engine:
         """Say that a job was accepted or has ended; callable from any thread."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._woken.set)
+
+    def tell(self, job_id: int) -> None:
+        """Say that a running job was told something; callable from any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ring, job_id)
+
+    def _ring(self, job_id: int) -> None:
+        # one that does not run finds it in the records when it does
+        if job_id in self._running:
+            self._running[job_id].bell.set()
 
     def stop(self) -> None:
         """Put work down where it is; the next start goes on with it."""
@@ -156,10 +167,13 @@ class Engine:
         begun = await asyncio.to_thread(begin_job, store, job_id)
         if begun is not None:
             name, arguments = begun
+            run = self._running[job_id] = Run(self._backend, job_id)
             try:
-                await _WORKFLOWS[name](Run(self._backend, job_id), **arguments)
+                await _WORKFLOWS[name](run, **arguments)
             except Exception as error:
                 await asyncio.to_thread(fail_job, store, job_id, error)
+            finally:
+                del self._running[job_id]
         await asyncio.to_thread(release_claims, store, job_id)
         self._begun.discard(job_id)
         self.wake()

@@ -43,15 +43,17 @@ async def update_ip(run: Run, iface_id: int) -> None:  # noqa: ARG001 - what eve
         pass
 
 
-def reserve(backend: Backend, iface_id: int) -> None:
-    """Let the datacenter's DHCP server hand out the interface's addresses to its MAC."""
+def reserve(backend: Backend, iface_id: int, datacenter_id: int | None = None) -> None:
+    """Let the DHCP server of the interface's datacenter hand out its addresses there to its MAC; or that of
+    the one that it moves to."""
     with backend.store.reading() as session:
         iface = session.get_one(Iface, iface_id)
-        name = network_of(session, iface)
+        where = iface.datacenter_id if datacenter_id is None else datacenter_id
+        name = network_of(session, iface, where)
         vm = None if iface.vm_id is None else session.get_one(Vm, iface.vm_id)
-        addresses = {ip.version: ip.ip for ip in iface.ips}
+        addresses = {ip.version: ip.ip for ip in iface.ips if ip.datacenter_id == where}
     network.assign(
-        backend.connection.handle(wait=30),
+        backend.handle(),
         name,
         Reservation(
             mac=iface.mac,
@@ -63,20 +65,20 @@ def reserve(backend: Backend, iface_id: int) -> None:
     )
 
 
-def release(backend: Backend, iface_id: int) -> None:
-    """Take the interface's addresses back from the DHCP server."""
+def release(backend: Backend, iface_id: int, datacenter_id: int | None = None) -> None:
+    """Take the interface's addresses back from the DHCP server of its datacenter, or of another one."""
     with backend.store.reading() as session:
         iface = session.get(Iface, iface_id)
-        name = None if iface is None else network_of(session, iface)
+        name = None if iface is None else network_of(session, iface, datacenter_id or iface.datacenter_id)
     if iface is not None and name is not None:
-        network.release(backend.connection.handle(wait=30), name, iface.mac)
+        network.release(backend.handle(), name, iface.mac)
 
 
-def network_of(session: Session, iface: Iface) -> str:
-    """The libvirt network that the interface is on."""
+def network_of(session: Session, iface: Iface, datacenter_id: int) -> str:
+    """The libvirt network that the interface has in a datacenter."""
     if iface.vlan is not None:
         return iface.vlan.network
-    return session.get_one(Datacenter, iface.datacenter_id).network
+    return session.get_one(Datacenter, datacenter_id).network
 
 
 def discard(backend: Backend, iface_id: int) -> None:

@@ -39,10 +39,12 @@ class Planned:
 
 
 class Jobs:
-    """The queue's entrance; `wake` is called once accepted work is committed."""
+    """The queue's entrance; `wake` is called once accepted work is committed, `tell` with the id of a job that
+    was told something."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], tell: Callable[[int], None]) -> None:
         self._wake = wake
+        self._tell = tell
 
     def submit(
         self,
@@ -89,6 +91,10 @@ class Jobs:
     def wake_after(self, session: Session) -> None:
         """Let the queue look for startable jobs once `session` has committed."""
         event.listen(session, "after_commit", lambda _session: self._wake(), once=True)
+
+    def tell_after(self, session: Session, job_id: int) -> None:
+        """Let the running job see what it was told once `session` has committed."""
+        event.listen(session, "after_commit", lambda _session: self._tell(job_id), once=True)
 
 
 def _params(origin: Origin, plan: Planned) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def state_of(backend: Backend, vm_id: int) -> str:
     """The VM's state as libvirt has it now."""
     with backend.store.reading() as session:
         uuid = session.get_one(Vm, vm_id).uuid
-    return _SHOWN[power.state(backend.connection.handle(wait=30), uuid)]
+    return _SHOWN[power.state(backend.handle(), uuid)]
 
 
 def observed(session: Session, vm_id: int, state: str) -> None:

@@ -91,12 +91,12 @@ async def rebooted(backend: Backend, uuid: str, begun: float) -> bool:
 
 def cut_off(backend: Backend, uuid: str) -> None:
     """Cut the power, unless the guest has halted."""
-    power.cut_off(backend.connection.handle(wait=30), uuid)
+    power.cut_off(backend.handle(), uuid)
 
 
 def reset(backend: Backend, uuid: str) -> None:
     """Reset the machine; one that has halted is started."""
-    connection = backend.connection.handle(wait=30)
+    connection = backend.handle()
     if power.state(connection, uuid).powered:
         power.reset(connection, uuid)
     else:
@@ -104,11 +104,11 @@ def reset(backend: Backend, uuid: str) -> None:
 
 
 def _state(backend: Backend, uuid: str) -> State:
-    return power.state(backend.connection.handle(wait=30), uuid)
+    return power.state(backend.handle(), uuid)
 
 
 def _tell(backend: Backend, uuid: str, message: Callable[[Handle, str], None]) -> None:
-    connection = backend.connection.handle(wait=30)
+    connection = backend.handle()
     try:
         message(connection, uuid)
     except HypervisorError:

@@ -120,7 +120,7 @@ def undo(
 
 def release(backend: Backend, vm_id: int, disk_id: int) -> None:
     """Cut the VM off if it runs with the disk."""
-    connection = backend.connection.handle(wait=30)
+    connection = backend.handle()
     with backend.store.reading() as session:
         uuid = session.get_one(Vm, vm_id).uuid
     if blueprint.disk_alias(disk_id) in hotplug.plugged(connection, uuid):
@@ -129,7 +129,7 @@ def release(backend: Backend, vm_id: int, disk_id: int) -> None:
 
 def copy_snapshot(backend: Backend, disk_id: int, snapshot_id: int, new_volume: str) -> None:
     """Copy the snapshot's volume."""
-    connection = backend.connection.handle(wait=30)
+    connection = backend.handle()
     with backend.store.reading() as session:
         pool = _pool(session, disk_id)
         snapshot = session.get_one(Disk, snapshot_id)
@@ -152,7 +152,7 @@ def discard_volume(backend: Backend, disk_id: int, name: str) -> None:
         pool = _pool(session, disk_id)
         if session.get_one(Disk, disk_id).volume == name:
             return
-    volume.delete(backend.connection.handle(wait=30), pool, name)
+    volume.delete(backend.handle(), pool, name)
 
 
 def _pool(session: Session, disk_id: int) -> str:

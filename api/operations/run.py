@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from dbos import DBOS
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
@@ -25,12 +25,21 @@ T = TypeVar("T")
 
 UNFINISHED = ("BILL", "WAIT", "RUN")
 
+# what a job that has begun can be told
+FINALIZE, CANCEL = "finalize", "cancel"
+
+# in seconds, between attempts at what cannot be taken back any more: doubled after each
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 # libvirt's return is an event; the longest time, in seconds, until it is looked for all the same
 _RETRY = 60.0
 
 
 class OperationFailed(Exception):
     """An operation cannot be done; the text tells the caller why, and what to do."""
+
+
+class Cancelled(Exception):
+    """The operation is taken back, as its caller asked."""
 
 
 def _broke(error: Unavailable) -> bool:
@@ -45,6 +54,8 @@ class Run:
     def __init__(self, backend: Backend, job_id: int) -> None:
         self.backend = backend
         self.job_id = job_id
+        # rung when the job is told something
+        self.bell = asyncio.Event()
 
     async def step(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` in a thread and keep its result for good.
@@ -72,6 +83,43 @@ class Run:
                 return await function(*args, **kwargs)
 
         return await DBOS.run_step_async({"name": function.__qualname__}, attempt, *args, **kwargs)
+
+    async def insist(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `step`, for what cannot be taken back any more: repeated until it succeeds.
+
+        What stands in its way is shown in the operation's params, as `waits_for`.
+        """
+
+        async def attempt(*args: P.args, **kwargs: P.kwargs) -> T:
+            pause = _FIRST_PAUSE
+            with self.backend.connection.events.watching("") as watch:
+                while True:
+                    try:
+                        found = await asyncio.to_thread(function, *args, **kwargs)
+                    except (HypervisorError, OperationFailed) as error:
+                        log.warning("job %d waits: %s", self.job_id, error)
+                        await self.note(waits_for=str(error))
+                        await watch.next(pause)
+                        pause = min(pause * 2, _LONGEST_PAUSE)
+                    else:
+                        if pause > _FIRST_PAUSE:
+                            await self.note(waits_for=None)
+                        return found
+
+        return await DBOS.run_step_async({"name": function.__qualname__}, attempt, *args, **kwargs)
+
+    async def note(self, **facts: Any) -> None:
+        """Show `facts` in the params of the job's running operation; None takes one away."""
+        await asyncio.to_thread(_note, self.backend.store, self.job_id, facts)
+
+    async def heed(self, *, finalize: bool) -> bool:
+        """Whether the job is to be finished, be it that it was told so, be it that `finalize` says so: from
+        then on it cannot be cancelled. Raises `Cancelled`."""
+        self.bell.clear()
+        told = await asyncio.to_thread(_decide, self.backend.store, self.job_id, finalize)
+        if told == CANCEL:
+            raise Cancelled
+        return told == FINALIZE
 
     @asynccontextmanager
     async def undone_by(
@@ -118,6 +166,25 @@ class Outcome:
         self.record = change
 
 
+def _running(job_id: int) -> Select[Operation]:
+    return select(Operation).where(Operation.job_id == job_id, Operation.step == "RUN")
+
+
+def _note(store: Store, job_id: int, facts: dict[str, Any]) -> None:
+    with store.writing() as session:
+        for operation in session.scalars(_running(job_id)):
+            noted = {**operation.params, **facts}
+            operation.params = {key: value for key, value in noted.items() if value is not None}
+
+
+def _decide(store: Store, job_id: int, finalize: bool) -> str | None:
+    with store.writing() if finalize else store.reading() as session:
+        job = session.get_one(Job, job_id)
+        if finalize and job.told is None:
+            job.told = FINALIZE
+        return job.told
+
+
 def _begin_next(session: Session, job_id: int) -> None:
     """Show the first of the job's waiting operations as RUN."""
     moment = now()
@@ -160,7 +227,11 @@ def begin_job(store: Store, job_id: int) -> tuple[str, dict[str, Any]] | None:
 def fail_job(store: Store, job_id: int, error: Exception) -> None:
     """End what is unfinished of the job in ERROR: the operation that ran with the reason, those after it
     with its id."""
-    if isinstance(error, HypervisorError | OperationFailed):
+    reason: str | None
+    kind: str | None
+    if isinstance(error, Cancelled):
+        reason, kind = None, None
+    elif isinstance(error, HypervisorError | OperationFailed):
         reason, kind = str(error), type(error).__name__
     elif isinstance(error, NoResultFound):
         reason, kind = "what it is about was removed before it could begin", "Removed"
@@ -170,6 +241,7 @@ def fail_job(store: Store, job_id: int, error: Exception) -> None:
             f"internal error: {type(error).__name__}; the service's log has the details under job {job_id}"
         )
         kind = "InternalError"
+    step = "CANCEL" if isinstance(error, Cancelled) else "ERROR"
     with store.writing() as session:
         operations = session.scalars(
             select(Operation)
@@ -178,11 +250,11 @@ def fail_job(store: Store, job_id: int, error: Exception) -> None:
         ).all()
         first = operations[0] if operations else None
         for operation in operations:
-            operation.step = "ERROR"
+            operation.step = step
             operation.errortype = kind
             operation.date_updated = now()
             operation.last_error = reason
-            if first is not None and operation is not first:
+            if first is not None and operation is not first and reason is not None:
                 operation.last_error = (
                     f"not done, because operation {first.id} ({first.type}) failed: {reason}"
                 )

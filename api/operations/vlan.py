@@ -55,7 +55,7 @@ def ensure(backend: Backend, vlan_id: int) -> bool:
     """Define and start the private network as its record has it; returns whether a change has to wait."""
     with backend.store.reading() as session:
         vlan = session.get_one(Vlan, vlan_id)
-    return network.ensure(backend.connection.handle(wait=30), spec(vlan)) is Outcome.PENDING
+    return network.ensure(backend.handle(), spec(vlan)) is Outcome.PENDING
 
 
 def ensure_all(backend: Backend) -> None:
@@ -85,7 +85,7 @@ def remove(backend: Backend, vlan_id: int) -> None:
     with backend.store.reading() as session:
         vlan = session.get(Vlan, vlan_id)
     if vlan is not None:
-        network.remove(backend.connection.handle(wait=30), vlan.network)
+        network.remove(backend.handle(), vlan.network)
 
 
 def discard(backend: Backend, vlan_id: int) -> None:

@@ -271,6 +271,7 @@ class Job(Record):
     workflow: Mapped[str] = mapped_column(String(32))
     arguments: Mapped[dict[str, Any]]
     started: Mapped[bool] = mapped_column(default=False)
+    told: Mapped[str | None] = mapped_column(String(16))  # what its caller wants of it now: finalize, cancel
     date_created: Mapped[datetime] = _created()
     operations: Mapped[list["Operation"]] = relationship(order_by="Operation.id", back_populates="job")
     claims: Mapped[list["Claim"]] = relationship(cascade="all, delete-orphan", back_populates="job")

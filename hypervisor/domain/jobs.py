@@ -50,10 +50,12 @@ def mirror_of(domain: libvirt.virDomain, target: str) -> etree._Element | None:
     return None
 
 
-def start(domain: libvirt.virDomain, target: str, copy: Path, bandwidth: int = 0) -> None:
-    """Begin to mirror the disk into the existing qcow2 volume `copy`, at `bandwidth` bytes/s at most; 0 is
-    unlimited. What the volume held is overwritten."""
-    destination = E.disk(E.source(file=str(copy)), E.driver(type="qcow2"), type="file")
+def start(
+    domain: libvirt.virDomain, target: str, copy: Path, form: str = "qcow2", bandwidth: int = 0
+) -> None:
+    """Begin to mirror the disk into the existing volume `copy` of format `form`, at `bandwidth` bytes/s at
+    most; 0 is unlimited. What the volume held is overwritten."""
+    destination = E.disk(E.source(file=str(copy)), E.driver(type=form), type="file")
     limits = {"bandwidth": bandwidth} if bandwidth else None
     domain.blockCopy(target, etree.tostring(destination, encoding="unicode"), limits, FLAGS)
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 import libvirt
+from lxml import etree
 
 from hypervisor.domain.spec import DomainSpec
-from hypervisor.domain.xml import NAMESPACE, parse, parse_labels, render
+from hypervisor.domain.xml import NAMESPACE, labels_element, parse, parse_labels, render
 from hypervisor.libvirt_errors import LibvirtError, NoDomain, explained
 
 
@@ -93,6 +94,17 @@ def define(connection: libvirt.virConnect, spec: DomainSpec) -> None:
             )
     with explained(f"definition of domain {spec.name}"):
         connection.defineXMLFlags(xml)
+
+
+def label(connection: libvirt.virConnect, uuid: str, labels: dict[str, str]) -> None:
+    """Give the domain other marks, now and for its next start. Raises `NoDomain`, `LibvirtError`."""
+    domain = lookup(connection, uuid)
+    flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    with explained(f"labels of domain {domain.name()}"):
+        if _state(domain.state()[0]).powered:
+            flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+        xml = etree.tostring(labels_element(labels), encoding="unicode")
+        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml, "hypervisor", NAMESPACE, flags)
 
 
 def start(connection: libvirt.virConnect, uuid: str) -> None:

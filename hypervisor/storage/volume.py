@@ -92,6 +92,19 @@ def create_empty(connection: libvirt.virConnect, pool: str, name: str, size: int
     return _path(_create(connection, pool, _render(name, size * _MIB), name), name)
 
 
+def create_twin(
+    connection: libvirt.virConnect, pool: str, name: str, form: str, source_pool: str, source: str
+) -> Path:
+    """A volume of the size and for the content of another one, in format `form`; returns its path.
+
+    Raises `NoVolume` when the other one does not exist.
+    """
+    twin = _find(connection, source_pool, source)
+    with explained(f"size of volume {source}"):
+        size = int(twin.info()[1])
+    return _path(_create(connection, pool, _render(name, size, form), name), name)
+
+
 def create_overlay(connection: libvirt.virConnect, pool: str, name: str, size: int, base: Path) -> Path:
     """A volume of `size` MiB that begins as `base`, a volume that nobody writes to, and keeps only what is
     changed.

@@ -51,7 +51,7 @@ def begin(connection: libvirt.virConnect, uuid: str, mirrors: Sequence[Mirror], 
                 # the job that ended may have been a switch
                 (disk,) = look(domain, [mirror])
             if not disk.moved and not disk.mirrored:
-                jobs.start(domain, disk.target, mirror.copy, -(-bandwidth // len(mirrors)))
+                jobs.start(domain, disk.target, mirror.copy, mirror.format, -(-bandwidth // len(mirrors)))
 
 
 def progress(connection: libvirt.virConnect, uuid: str, mirrors: Sequence[Mirror]) -> Progress:

@@ -20,11 +20,12 @@ _END, _LOOK = 30.0, 0.001
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """A disk on its way: the volume that the domain uses now, and an existing qcow2 volume of the same
-    capacity. What that held is overwritten; the copy depends on no other volume."""
+    """A disk on its way: the volume that the domain uses now, and an existing volume of the same capacity, in
+    `format`. What that held is overwritten; the copy depends on no other volume."""
 
     source: Path
     copy: Path
+    format: str = "qcow2"
 
 
 class MachineStopped(HypervisorError):

@@ -1,0 +1,151 @@
+"""The first phase of a move: everything copied, what runs kept in step, until the move is to be finished."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from api.operations.backend import Backend
+from api.operations.migration import plan
+from api.operations.migration.plan import Copy
+from api.operations.run import Cancelled, Run
+from api.store.models import Vm
+from hypervisor.domain import mirror, power
+from hypervisor.domain.mirror import Progress
+from hypervisor.events import Watch
+from hypervisor.libvirt_errors import Unavailable
+from hypervisor.storage import offline, volume
+
+SYNC, FINALIZE = "wait_sync", "wait_finalize"
+"""The steps of a move that its client sees (`inner_step`)."""
+
+# in seconds: how often what is shown of a copy is renewed, and how often a complete one is looked at, beside
+# each event of libvirt
+_SHOWN, _LOOK = 1.0, 30.0
+
+
+@dataclass
+class Pace:
+    """How far a copy is, as it is shown: bytes, percent, bytes a second."""
+
+    begun: float = field(default_factory=time.monotonic)
+    first: int | None = None
+
+    def shown(self, copied: int, total: int) -> dict[str, float]:
+        """The progress; doubles, because the wire's integers end at 2 GiB."""
+        if self.first is None:
+            self.first = copied
+        elapsed = max(time.monotonic() - self.begun, 0.001)
+        return {
+            "percent": 100.0 if copied >= total else round(100.0 * copied / total, 1),
+            "copied": float(copied),
+            "total": float(total),
+            "rate": round((copied - self.first) / elapsed, 1),
+        }
+
+
+async def copied(run: Run, copies: Sequence[Copy]) -> None:
+    """Copy volumes that no running machine has open, one after the other. Raises `Cancelled`."""
+    done, total, pace = 0, sum(copy.size for copy in copies) * 2**20, Pace()
+    for copy in copies:
+        now = 0
+
+        def report(bytes_done: int, _size: int) -> None:
+            nonlocal now
+            now = bytes_done
+
+        stopped = threading.Event()
+        work = asyncio.ensure_future(asyncio.to_thread(_copy, run.backend, copy, report, stopped))
+        try:
+            while not work.done():
+                await run.heed(finalize=False)
+                await run.note(inner_step=SYNC, progress=pace.shown(done + now, total))
+                bell = asyncio.ensure_future(run.bell.wait())
+                await asyncio.wait({work, bell}, timeout=_SHOWN, return_when=asyncio.FIRST_COMPLETED)
+                bell.cancel()
+            await work
+        finally:
+            # whatever ends the wait ends the copy
+            stopped.set()
+            await asyncio.gather(work, return_exceptions=True)
+        done += copy.size * 2**20
+    await run.note(progress=pace.shown(total, total))
+
+
+def _copy(backend: Backend, copy: Copy, report: offline.Report, stopped: threading.Event) -> None:
+    connection = backend.handle()
+    source = volume.path(connection, copy.source_pool, copy.source)
+    target = volume.path(connection, copy.pool, copy.name)
+    offline.copy(connection, source, copy.form, target, copy.form, report, stopped)
+
+
+async def in_step(run: Run, vm_id: int, copies: Sequence[Copy]) -> None:
+    """Mirror the running machine's volumes until all are in step and the move is to be finished.
+
+    Raises `Cancelled`, `MachineStopped` and `MirrorLost`. A connection that breaks is waited for: the mirrors
+    go on without it.
+    """
+    backend, pace = run.backend, Pace()
+    uuid = await asyncio.to_thread(_uuid, backend, vm_id)
+    with backend.connection.events.watching(uuid) as watch:
+        begun = False
+        while True:
+            try:
+                if not begun:
+                    await asyncio.to_thread(_begin, backend, uuid, copies)
+                    begun = True
+                progress = await asyncio.to_thread(_progress, backend, uuid, copies)
+            except Unavailable:
+                await run.heed(finalize=False)
+                await hear(run, watch, _SHOWN)
+                continue
+            if await run.heed(finalize=progress.ready and backend.migration.finalize) and progress.ready:
+                return
+            await run.note(
+                inner_step=FINALIZE if progress.ready else SYNC,
+                progress=pace.shown(progress.copied, progress.total),
+            )
+            await hear(run, watch, _LOOK if progress.ready else _SHOWN)
+
+
+async def at_rest(run: Run, vm_id: int) -> None:
+    """Wait with complete copies of a halted machine until the move is to be finished, or somebody starts it.
+
+    Raises `Cancelled`.
+    """
+    backend = run.backend
+    uuid = await asyncio.to_thread(_uuid, backend, vm_id)
+    with backend.connection.events.watching(uuid) as watch:
+        while not await asyncio.to_thread(powered, backend, vm_id):
+            if await run.heed(finalize=backend.migration.finalize):
+                return
+            await run.note(inner_step=FINALIZE)
+            await hear(run, watch, _LOOK)
+
+
+async def hear(run: Run, watch: Watch, patience: float) -> None:
+    """Wait for libvirt to report something, for the job to be told something, or for `patience` seconds."""
+    waits = {asyncio.ensure_future(watch.next(patience)), asyncio.ensure_future(run.bell.wait())}
+    _, left = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for one in left:
+        one.cancel()
+
+
+def powered(backend: Backend, vm_id: int) -> bool:
+    """Whether the machine is on."""
+    return power.state(backend.handle(), _uuid(backend, vm_id)).powered
+
+
+def _uuid(backend: Backend, vm_id: int) -> str:
+    with backend.store.reading() as session:
+        return session.get_one(Vm, vm_id).uuid
+
+
+def _begin(backend: Backend, uuid: str, copies: Sequence[Copy]) -> None:
+    bandwidth = backend.migration.bandwidth * 2**20
+    mirror.begin(backend.handle(), uuid, plan.mirrors(backend, copies), bandwidth)
+
+
+def _progress(backend: Backend, uuid: str, copies: Sequence[Copy]) -> Progress:
+    return mirror.progress(backend.handle(), uuid, plan.mirrors(backend, copies))
