@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,13 +156,13 @@ def make_machine(
     return make
 
 
-def begin_and_wait(lasting: Connection, machine: Machine) -> list[Event]:
+def begin_and_wait(lasting: Connection, machine: Machine, bandwidth: int = 0) -> list[Event]:
     """Begin the mirrors and wait until they are ready, by events alone; returns those of the jobs."""
     seen: list[Event] = []
 
     async def wait() -> None:
         with lasting.events.watching(machine.uuid) as watch:
-            machine.begin()
+            machine.begin(bandwidth)
             while not machine.progress().ready:
                 event = await watch.next(20)
                 assert event is not None
@@ -218,6 +220,36 @@ def test_events_of_a_switch(lasting: Connection, make_machine: Callable[..., Mac
 
     kinds = [event.kind for event in asyncio.run(switch())]
     assert [kind for kind in kinds if kind is not Kind.BLOCK_JOB] == [Kind.SUSPENDED, Kind.RESUMED]
+
+
+def test_what_is_written_all_the_while(lasting: Connection, make_machine: Callable[..., Machine]) -> None:
+    machine = make_machine()
+    switched = threading.Event()
+
+    def write() -> tuple[int, int]:
+        before = after = 0
+        while after < 5:
+            number = before + after
+            machine.write("ua-0", f"write -P {number % 250 + 1} {number * 64}k 64k")
+            if switched.is_set():
+                after += 1
+            else:
+                before += 1
+        return before, after
+
+    with ThreadPoolExecutor() as threads:
+        writing = threads.submit(write)
+        try:
+            begin_and_wait(lasting, machine, 32 * MIB)
+            machine.switch()
+        finally:
+            switched.set()
+        before, after = writing.result()
+    assert before > 5
+    power.cut_off(machine.connection, machine.uuid)
+    machine.mirrors[0].source.unlink()
+    numbers = range(before + after)
+    qemu_io(machine.mirrors[0].copy, *(f"read -P {n % 250 + 1} {n * 64}k 64k" for n in numbers))
 
 
 def test_begin_again_leaves_the_job(make_machine: Callable[..., Machine]) -> None:
