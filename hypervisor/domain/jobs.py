@@ -141,6 +141,6 @@ def _insist_anew(
             done.set()
         except HypervisorError as error:
             if not isinstance(error, Unavailable) or time.monotonic() > deadline:
-                log.warning("domain %s: %s; the next job of its disk ends this one", uuid, error)
+                log.warning("domain %s: %s; the next job of its disks does it", uuid, error)
                 return
             time.sleep(0.1)

@@ -3,25 +3,32 @@
 import asyncio
 import itertools
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import libvirt
 import pytest
 
 from hypervisor.connection import Connection
 from hypervisor.domain import hotplug, jobs, mirror, power, standstill
-from hypervisor.domain.mirror import MachineStopped, Mirror, MirrorLost, copying
+from hypervisor.domain.mirror import MachineStopped, Mirror, MirrorLost, copying, switching
 from hypervisor.domain.power import State
 from hypervisor.domain.spec import DiskSpec, DomainSpec
 from hypervisor.errors import HypervisorError
 from hypervisor.events import Event, Kind
+from hypervisor.libvirt_errors import Unavailable
 from hypervisor.storage import pool, volume
+from tests.connection.daemon import OwnLab
+from tests.connection.relay import Relay
 from tests.domain.conftest import NewSpec
-from tests.domain.test_devices import qemu_io
+from tests.domain.test_devices import image, qemu_io
 
 pytestmark = pytest.mark.lab
 
@@ -149,13 +156,13 @@ def make_machine(
     return make
 
 
-def begin_and_wait(lasting: Connection, machine: Machine) -> list[Event]:
+def begin_and_wait(lasting: Connection, machine: Machine, bandwidth: int = 0) -> list[Event]:
     """Begin the mirrors and wait until they are ready, by events alone; returns those of the jobs."""
     seen: list[Event] = []
 
     async def wait() -> None:
         with lasting.events.watching(machine.uuid) as watch:
-            machine.begin()
+            machine.begin(bandwidth)
             while not machine.progress().ready:
                 event = await watch.next(20)
                 assert event is not None
@@ -184,6 +191,8 @@ def test_a_move(lasting: Connection, make_machine: Callable[..., Machine], count
     machine.write("ua-0", "write -P 6 96M 1M")
     machine.check_moved()
     assert machine.progress() == mirror.Progress(count * 100 * MIB, count * 100 * MIB, ready=True)
+    for one in machine.mirrors[1:]:
+        assert one.copy.stat().st_blocks * 512 < 32 * MIB
     # all of it once more changes nothing
     machine.begin()
     machine.switch()
@@ -211,6 +220,36 @@ def test_events_of_a_switch(lasting: Connection, make_machine: Callable[..., Mac
 
     kinds = [event.kind for event in asyncio.run(switch())]
     assert [kind for kind in kinds if kind is not Kind.BLOCK_JOB] == [Kind.SUSPENDED, Kind.RESUMED]
+
+
+def test_what_is_written_all_the_while(lasting: Connection, make_machine: Callable[..., Machine]) -> None:
+    machine = make_machine()
+    switched = threading.Event()
+
+    def write() -> tuple[int, int]:
+        before = after = 0
+        while after < 5:
+            number = before + after
+            machine.write("ua-0", f"write -P {number % 250 + 1} {number * 64}k 64k")
+            if switched.is_set():
+                after += 1
+            else:
+                before += 1
+        return before, after
+
+    with ThreadPoolExecutor() as threads:
+        writing = threads.submit(write)
+        try:
+            begin_and_wait(lasting, machine, 32 * MIB)
+            machine.switch()
+        finally:
+            switched.set()
+        before, after = writing.result()
+    assert before > 5
+    power.cut_off(machine.connection, machine.uuid)
+    machine.mirrors[0].source.unlink()
+    numbers = range(before + after)
+    qemu_io(machine.mirrors[0].copy, *(f"read -P {n % 250 + 1} {n * 64}k 64k" for n in numbers))
 
 
 def test_begin_again_leaves_the_job(make_machine: Callable[..., Machine]) -> None:
@@ -373,6 +412,71 @@ def test_a_service_killed_in_a_switch(
     machine.switch()
     assert machine.state is State.RUNNING
     machine.check_moved()
+
+
+def test_the_connection_breaks_in_a_switch(
+    lasting: Connection,
+    make_machine: Callable[..., Machine],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    machine = make_machine(2)
+    begin_and_wait(lasting, machine)
+    relay = Relay(tmp_path / "socket", "/run/libvirt/libvirt-sock")
+    broken = Connection(relay.uri)
+    broken.start()
+    pivot = switching._pivot
+
+    def cut(*arguments: Any) -> None:
+        assert machine.state is State.PAUSED
+        relay.cut()
+        pivot(*arguments)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(switching, "_pivot", cut)
+            with pytest.raises(Unavailable, match="connection to libvirt broke"):
+                mirror.switch(broken.handle(wait=10), machine.uuid, machine.mirrors)
+        assert (machine.state, machine.is_marked, machine.jobs) == (State.RUNNING, False, 2)
+        mirror.switch(broken.handle(wait=10), machine.uuid, machine.mirrors)
+    finally:
+        broken.stop()
+        relay.close()
+    machine.check_moved()
+
+
+def ask_on(machine: Machine) -> None:
+    while True:
+        machine.progress()
+
+
+def test_libvirtd_is_killed(tmp_path: Path) -> None:
+    """The jobs and the mark are there again when libvirt is."""
+    lab = OwnLab(f"test-mirror-{os.getpid()}", tmp_path / "lab")
+    lab.start()
+    lasting = Connection(lab.uri)
+    lasting.start()
+    try:
+        one = Mirror(image(tmp_path / "a.qcow2", "write -P 7 0 20M"), image(tmp_path / "b.qcow2"))
+        uuid = "5a7b1c9e-52a0-4f0a-9d5c-0123456789ac"
+        spec = DomainSpec(uuid, "killed", 1, 1, 64, 64, False, disks=(DiskSpec("ua-0", one.source, "vda"),))
+        power.define(lasting.handle(wait=10), spec)
+        power.start(lasting.handle(), uuid)
+        machine = Machine(lasting.handle(), spec, [one])
+        begin_and_wait(lasting, machine)
+        standstill.hold(machine.domain)
+        lab.signal(signal.SIGKILL)
+        with pytest.raises(Unavailable):
+            ask_on(machine)
+        machine = Machine(lasting.handle(wait=10), spec, [one])
+        assert machine.progress().ready
+        assert machine.state is State.PAUSED
+        machine.switch()
+        assert power.state(lasting.handle(), uuid) is State.RUNNING
+        assert mirror.places(lasting.handle(), uuid) == {"ua-0": (one.copy, one.copy)}
+    finally:
+        lasting.stop()
+        lab.end()
 
 
 def test_a_machine_left_standing_goes_on_when_its_mirrors_are_abandoned(
