@@ -22,6 +22,7 @@ from api.operations.host import prepare
 from api.operations.image import ImageExists, install
 from api.operations.jobs import Jobs
 from api.operations.observer import Observer
+from api.operations.pools import Pools
 from api.operations.sampler import Sampler
 from api.operations.schedule import Schedules
 from api.settings import Settings
@@ -81,6 +82,9 @@ class Service:
         engine.start()
         self._open.callback(engine.stop)
         jobs = Jobs(engine.wake, engine.tell)
+        pools = Pools(store, connection)
+        pools.start()
+        self._open.callback(pools.stop)
         schedules = Schedules(store, jobs, settings.snapshot_profiles)
         schedules.start()
         self._open.callback(schedules.stop)
@@ -104,6 +108,7 @@ class Service:
             snapshot_profiles=settings.snapshot_profiles,
             statistics=statistics,
             links=links,
+            room=pools,
         )
         if listening:
             server = ConsoleServer(listening, settings.host_key, services, consoles)

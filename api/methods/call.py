@@ -4,16 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api.methods.faults import Cause, Object, refuse
 from api.methods.graph.links import Links
-from api.operations.jobs import Jobs, Origin, Planned
+from api.operations.jobs import DryRunPassed, Jobs, Origin, Planned
+from api.operations.pools import Rooms
 from api.settings import Limits, SnapshotProfileSettings
 from api.store.database import Store
-from api.store.models import Account, Operation
+from api.store.models import Account, Claim, Job, Operation
 from api.store.statistics import Statistics
 
 Struct = dict[str, Any]
+
+_KINDS = {"vm": Object.VM, "disk": Object.DISK, "iface": Object.IFACE, "vlan": Object.VLAN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,7 @@ class Services:
     snapshot_profiles: Sequence[SnapshotProfileSettings]
     statistics: Statistics
     links: Links
+    room: Rooms
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,11 @@ class Call:
         """What one object may ask for."""
         return self.services.limits
 
+    def check_only(self) -> None:
+        """Raise `DryRunPassed` when the caller only wanted the checks."""
+        if self.dry_run:
+            raise DryRunPassed
+
     def submit(
         self,
         session: Session,
@@ -57,6 +68,27 @@ class Call:
         planned: Sequence[Planned],
         claims: Sequence[str],
     ) -> list[Operation]:
-        """Accept the work that the call asks for: see `Jobs.submit`."""
+        """Accept the work that the call asks for: see `Jobs.submit`. Raises the PENDING fault when it would
+        wait for a migration, which ends when somebody says so."""
+        check_not_migrating(session, claims)
         origin = Origin(self.account, self.remote_address, self.dry_run)
         return self.services.jobs.submit(session, origin, workflow, arguments, planned, claims)
+
+
+def check_not_migrating(session: Session, claims: Sequence[str]) -> None:
+    """Refuse work on what an unfinished migration has."""
+    held = (
+        select(Claim.resource)
+        .join(Job)
+        .where(Claim.resource.in_(claims), Job.workflow.startswith("hosting_migration_"))
+        .order_by(Claim.resource.desc())
+    )
+    resource = session.scalar(held.limit(1))
+    if resource is not None:
+        kind, _, identifier = resource.partition(":")
+        raise refuse(
+            _KINDS[kind],
+            Cause.PENDING,
+            f"{kind}#{identifier} is being migrated: finalize that or cancel its operation first",
+            f"{kind}_id",
+        )

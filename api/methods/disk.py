@@ -7,7 +7,7 @@ from pydantic import Field
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from api.methods import operation
+from api.methods import operation, room
 from api.methods.call import Call, Struct
 from api.methods.faults import Cause, Object, not_found, refuse
 from api.methods.filters import Columns, IntFilter, Page, Pattern, TextFilter, counted, matching, paged
@@ -17,6 +17,7 @@ from api.methods.snapshotprofile import show as show_profile
 from api.methods.table import method
 from api.operations.disk import volume_name
 from api.operations.jobs import Planned
+from api.operations.migration.copying import SYNC
 from api.store.models import Datacenter, Disk
 
 # a guest brings its own kernel: these are the ways to boot it that the API has names for
@@ -213,6 +214,38 @@ def delete(call: Call, disk_id: Id) -> Struct:
                 "disk_id",
             )
         return operation.accept(session, call, Planned("disk_delete", disk_id=disk.id))
+
+
+@method("hosting.disk.migrate", "struct")
+def migrate(call: Call, disk_id: Id, target_dc: Id) -> Struct:
+    """Migrate a detached disk, with its snapshots, to another datacenter. Returns a hosting_migration_disk
+    operation."""
+    with call.store.writing() as session:
+        disk = own(session, call, Disk, disk_id)
+        target = room.other(session, disk.datacenter_id, target_dc, "target_dc")
+        if disk.vm_id is not None:
+            raise refuse(
+                Object.DISK,
+                Cause.ATTACHED,
+                f"disk#{disk.id} is attached to vm#{disk.vm_id}: detach it first",
+                "disk_id",
+            )
+        if disk.type == "snapshot" and session.get(Disk, disk.source_id) is not None:
+            raise refuse(
+                Object.SNAPSHOT,
+                Cause.INVALID,
+                f"disk#{disk.id} is a snapshot: it migrates with disk#{disk.source_id}",
+                "disk_id",
+            )
+        size = room.needed([disk])
+        obstacle = room.obstacle(session, call, target, size)
+        if obstacle is not None:
+            raise refuse(Object.DISK, Cause.INCOMPATIBILITY, f"target_dc: {obstacle}", "target_dc")
+        way = {"from_dc_id": disk.datacenter_id, "to_dc_id": target.id}
+        params = {**way, "inner_step": SYNC, "size": size}
+        planned = Planned("hosting_migration_disk", disk_id=disk.id, eta=10, params=params)
+        snapshots = [f"disk:{snapshot.id}" for snapshot in disk.snapshots]
+        return operation.accept(session, call, planned, *snapshots, datacenter_id=target.id)
 
 
 @method("hosting.disk.list_kernels", "struct")

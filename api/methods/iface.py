@@ -8,7 +8,7 @@ from sqlalchemy import Select, case, select
 from sqlalchemy.orm import Session
 
 from api.methods import ip as ips
-from api.methods import operation
+from api.methods import operation, room
 from api.methods.call import Call, Struct
 from api.methods.faults import Cause, Object, refuse
 from api.methods.filters import Columns, IntFilter, Page, TextFilter, counted, matching, paged
@@ -189,3 +189,26 @@ def delete(call: Call, iface_id: Id) -> Struct:
                 "iface_id",
             )
         return operation.accept(session, call, Planned("iface_delete", iface_id=iface.id))
+
+
+@method("hosting.iface.migrate", "struct")
+def migrate(call: Call, iface_id: Id, target_dc: Id) -> Struct:
+    """Migrate a detached network interface to another datacenter, where it has new addresses. Returns a
+    hosting_migration_iface operation."""
+    with call.store.writing() as session:
+        iface = own(session, call, Iface, iface_id)
+        target = room.other(session, iface.datacenter_id, target_dc, "target_dc")
+        if iface.vm_id is not None:
+            raise refuse(
+                Object.IFACE,
+                Cause.ATTACHED,
+                f"iface#{iface.id} is attached to vm#{iface.vm_id}: detach it first",
+                "iface_id",
+            )
+        reason = room.unmovable(iface)
+        if reason is not None:
+            raise refuse(Object.IFACE, Cause.INCOMPATIBILITY, reason, "iface_id")
+        open_datacenter(session, target.id)
+        params = {"from_dc_id": iface.datacenter_id, "to_dc_id": target.id}
+        planned = Planned("hosting_migration_iface", iface_id=iface.id, params=params)
+        return operation.accept(session, call, planned, datacenter_id=target.id)

@@ -190,12 +190,14 @@ def info(call: Call, operation: Id) -> Struct:
 def cancel_(call: Call, operation: Id) -> bool:
     """Cancel an operation that has not begun, with the other operations of the same call.
 
-    What they were to create vanishes.
+    What they were to create vanishes. A migration can be cancelled until it is finalized, too: its operation
+    becomes CANCEL when everything is as it was before.
     """
     with call.store.writing() as session:
         record = _find(call, session, operation)
+        job = session.get_one(Job, record.job_id)
         try:
-            cancel(session, session.get_one(Job, record.job_id))
+            cancel(session, job)
         except NotCancellable as reason:
             raise refuse(
                 Object.OPERATION,
@@ -203,4 +205,5 @@ def cancel_(call: Call, operation: Id) -> bool:
                 f"operation '{operation}' cannot be cancelled: {reason}",
             ) from None
         call.services.jobs.wake_after(session)
+        call.services.jobs.tell_after(session, job.id)
     return True

@@ -1,11 +1,13 @@
-"""Taking an accepted job back, as long as nothing of it has begun."""
+"""Taking an accepted job back: as long as nothing of it has begun, or as long as a migration only copies."""
 
 from sqlalchemy import case, delete, select, update
 from sqlalchemy.orm import Session
 
+from api.operations.run import CANCEL
 from api.store.models import Claim, Disk, Iface, Ip, Job, Operation, Vlan, Vm, now
 
 _NOT_BEGUN = ("BILL", "WAIT")
+_UNDOABLE = ("hosting_migration_vm", "hosting_migration_disk")
 
 
 class NotCancellable(Exception):
@@ -15,12 +17,20 @@ class NotCancellable(Exception):
 def cancel(session: Session, job: Job) -> None:
     """Take `job` back: its operations become CANCEL, its claims go, what it was to create vanishes.
 
-    The disks and interfaces that a VM to be created would have used stay, free. Raises `NotCancellable` when
-    an operation of the job has begun or ended, or when a network that would vanish has interfaces.
+    The disks and interfaces that a VM to be created would have used stay, free. A migration that has begun is
+    told, and becomes CANCEL when it has undone what it did: let it see that (`Jobs.tell_after`).
+
+    Raises `NotCancellable` when an operation of the job has begun or ended, a migration has been finalized, or
+    a network that would vanish has interfaces.
     """
     # the row is locked and read again: the queue may be about to begin the job
     session.refresh(job, with_for_update=True)
     begun = next((one for one in job.operations if one.step not in _NOT_BEGUN), None)
+    if job.workflow in _UNDOABLE and job.started and (begun is None or begun.step == "RUN"):
+        if job.told is not None:
+            raise NotCancellable("it is about to end")
+        job.told = CANCEL
+        return
     if job.started or begun is not None:
         raise NotCancellable(f"it is in step {begun.step}" if begun else "it is being started")
     for operation in job.operations:

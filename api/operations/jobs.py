@@ -39,8 +39,8 @@ class Planned:
 
 
 class Jobs:
-    """The queue's entrance; `wake` is called once accepted work is committed, `tell` with the id of a job that
-    was told something."""
+    """The queue's entrance; `wake` is called once accepted work is committed, `tell` with the id of a job
+    that was told something."""
 
     def __init__(self, wake: Callable[[], None], tell: Callable[[int], None]) -> None:
         self._wake = wake

@@ -50,6 +50,14 @@ def path(connection: libvirt.virConnect, pool: str, name: str) -> Path:
     return _path(_find(connection, pool, name), name)
 
 
+def place(connection: libvirt.virConnect, pool: str, name: str) -> Path:
+    """Where a volume of that name is on the host, or would be, whether the pool runs or not."""
+    handle = lookup_pool(connection, pool)
+    with explained(f"folder of storage pool {pool}"):
+        folder = etree.fromstring(handle.XMLDesc().encode()).findtext("target/path")
+    return Path(folder or "") / name
+
+
 def _path(volume: libvirt.virStorageVol, name: str) -> Path:
     with explained(f"path of volume {name}"):
         return Path(volume.path())

@@ -66,7 +66,9 @@ def follow(service: Service, client: Client, here: int, store: Store, watched: i
     other = client.call("hosting.disk.create", {"datacenter_id": here, "size": 1024, "name": "wakes"})
     client.done(other)
     clock = [datetime(2026, 3, 1, 20, 30)]  # noqa: DTZ001 - the records are in UTC without a zone
-    schedules = Schedules(store, Jobs(lambda: None), [profile(3600, 86400)], lambda: clock[0])
+    schedules = Schedules(
+        store, Jobs(lambda: None, lambda _job: None), [profile(3600, 86400)], lambda: clock[0]
+    )
 
     def settled() -> bool:
         with store.reading() as session:

@@ -328,7 +328,7 @@ def test_somebody_elses_job(
     (source, copy) = (machine.mirrors[0].source, machine.mirrors[0].copy)
     other = tmp_path / "other.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", other, "100M"], check=True)
-    jobs.start(machine.domain, "vda", other, SLOW)
+    jobs.start(machine.domain, "vda", other, bandwidth=SLOW)
     monkeypatch.setattr(copying, "_PATIENCE", 0)
     with pytest.raises(HypervisorError, match=r"virsh blockjob \S+ vda --abort"):
         machine.begin()
@@ -342,7 +342,7 @@ def test_somebody_elses_job(
     machine.domain.blockJobAbort("vda")
     gone = copy.with_name("gone.qcow2")
     other.rename(gone)
-    jobs.start(machine.domain, "vda", gone, SLOW)
+    jobs.start(machine.domain, "vda", gone, bandwidth=SLOW)
     gone.unlink()
     machine.begin(SLOW)
     assert machine.progress().total > 0

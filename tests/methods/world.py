@@ -33,6 +33,7 @@ from api.store.models import (
     now,
 )
 from api.store.statistics import Statistics
+from hypervisor.storage.pool import Room
 from tests.coverage.recorder import RECORDER
 
 api.methods.load()
@@ -49,6 +50,8 @@ class World:
 
     store: Store
     wakes: list[None] = field(default_factory=list)
+    told: list[int] = field(default_factory=list)
+    rooms: dict[str, Room] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     # the time that the statistics go by; a test may put its own here
@@ -57,7 +60,7 @@ class World:
     def __post_init__(self) -> None:
         file = Path(self.store.engine.url.database or "").with_name("statistics.db")
         self.statistics = Statistics(file, every=60, clock=lambda: self.clock())
-        jobs = Jobs(lambda: self.wakes.append(None))
+        jobs = Jobs(lambda: self.wakes.append(None), self.told.append)
         self.services = Services(
             store=self.store,
             jobs=jobs,
@@ -65,6 +68,7 @@ class World:
             console_url="console.example.net",
             snapshot_profiles=Settings().snapshot_profiles,
             statistics=self.statistics,
+            room=lambda pool: self.rooms.get(pool, Room(active=True, free=10**6)),
             links=Links(b"secret", 3600, None, "http://127.0.0.1:8080"),
         )
         self.dispatch = Dispatcher(self.services)

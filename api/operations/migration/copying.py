@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from api.operations.backend import Backend
 from api.operations.migration import plan
 from api.operations.migration.plan import Copy
-from api.operations.run import Cancelled, Run
+from api.operations.run import Run
 from api.store.models import Vm
 from hypervisor.domain import mirror, power
 from hypervisor.domain.mirror import Progress
@@ -17,7 +17,7 @@ from hypervisor.events import Watch
 from hypervisor.libvirt_errors import Unavailable
 from hypervisor.storage import offline, volume
 
-SYNC, FINALIZE = "wait_sync", "wait_finalize"
+SYNC, FINALIZE, FINISH = "wait_sync", "wait_finalize", "finalize"
 """The steps of a move that its client sees (`inner_step`)."""
 
 # in seconds: how often what is shown of a copy is renewed, and how often a complete one is looked at, beside

@@ -1,7 +1,9 @@
 """What a move is made of: the volumes that are copied, and from where to where."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy.orm import Session
 
@@ -9,19 +11,25 @@ from api.operations import blueprint
 from api.operations.backend import Backend
 from api.operations.disk import volume_name
 from api.operations.run import OperationFailed
-from api.store.models import Datacenter, Disk, Vm
+from api.store.models import Datacenter, Disk, Iface, Vm
 from hypervisor.domain.mirror import Mirror
+from hypervisor.errors import HypervisorError
+from hypervisor.libvirt_errors import Unavailable
 from hypervisor.storage import pool, volume
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A volume and its copy, by pool and name. `disk_id` is None for a VM's seed; `plugged` is whether the
-    VM has it as a device."""
+    """A volume and its copy, by pool and name.
+
+    `disk_id` is None for a VM's seed; `plugged` is whether the VM has it as a device; `size` is in MiB.
+    """
 
     disk_id: int | None
     form: str
-    size: int  # MiB
+    size: int
     plugged: bool
     source_pool: str
     source: str
@@ -31,11 +39,12 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """From one datacenter to another, by id."""
+    """From one datacenter to another, by id: the volumes, and the interfaces by id."""
 
     from_id: int
     to_id: int
     copies: tuple[Copy, ...]
+    iface_ids: tuple[int, ...] = ()
 
     @property
     def plugged(self) -> list[Copy]:
@@ -43,26 +52,27 @@ class Move:
         return [copy for copy in self.copies if copy.plugged]
 
 
-def of_disks(session: Session, disks: Iterable[Disk], to_id: int, vm: Vm | None = None) -> Move:
-    """The move of `disks` with their snapshots, and of the `vm` that has them, if one has; with new names."""
-    owner = vm if vm is not None else next(iter(disks))
-    here = session.get_one(Datacenter, owner.datacenter_id)
+def of(
+    session: Session, disks: Sequence[Disk], ifaces: Iterable[Iface], to_id: int, vm: Vm | None = None
+) -> Move:
+    """The move of `disks` with their snapshots, and of `ifaces`; of the `vm` they are on, and its seed."""
     there = session.get_one(Datacenter, to_id)
-    copies = [
-        Copy(one.id, "qcow2", one.size, vm is not None and one.vm_id == vm.id, here.pool, one.volume,
-             there.pool, volume_name(one.id))
-        for disk in disks
-        for one in (disk, *disk.snapshots)
-    ]  # fmt: skip
+    here = session.get_one(Datacenter, (vm or disks[0]).datacenter_id)
+
+    def copy(disk: Disk, *, plugged: bool) -> Copy:
+        name = volume_name(disk.id)
+        return Copy(disk.id, "qcow2", disk.size, plugged, here.pool, disk.volume, there.pool, name)
+
+    copies = [copy(disk, plugged=vm is not None) for disk in disks]
+    copies += [copy(snapshot, plugged=False) for disk in disks for snapshot in disk.snapshots]
     if vm is not None:
         seed = blueprint.seed_volume(vm)
-        copies.append(Copy(None, "raw", 1, plugged=True, source_pool=here.pool, source=seed,
-                           pool=there.pool, name=seed))  # fmt: skip
-    return Move(here.id, there.id, tuple(copies))
+        copies.append(Copy(None, "raw", 1, True, here.pool, seed, there.pool, seed))
+    return Move(here.id, there.id, tuple(copies), tuple(iface.id for iface in ifaces))
 
 
 def check_room(backend: Backend, move: Move) -> None:
-    """Refuse a move into a pool that does not run or has no space for the disks as large as they may get."""
+    """Refuse a move into a pool that does not run, or has no space for the disks as large as they may get."""
     needed = sum(copy.size for copy in move.copies)
     for name in {copy.pool for copy in move.copies}:
         room = pool.room(backend.handle(), name)
@@ -70,38 +80,54 @@ def check_room(backend: Backend, move: Move) -> None:
             raise OperationFailed(f"storage pool {name} does not run: start it with virsh pool-start {name}")
         if room.free < needed:
             raise OperationFailed(
-                f"storage pool {name} has {room.free} MiB left, and {needed} are needed: free space there"
+                f"storage pool {name} has {room.free} MiB left, and {needed} may be needed: free space there"
             )
 
 
-def make_volumes(backend: Backend, copies: Sequence[Copy]) -> None:
+def make_volumes(backend: Backend, copies: Iterable[Copy]) -> None:
     """Make the volumes of the copies, empty, anew."""
     for copy in copies:
-        volume.create_twin(
-            backend.handle(), copy.pool, copy.name, copy.form, copy.source_pool, copy.source
-        )
+        volume.create_twin(backend.handle(), copy.pool, copy.name, copy.form, copy.source_pool, copy.source)
 
 
-def discard_copies(backend: Backend, copies: Sequence[Copy]) -> None:
-    """Remove the volumes of the copies."""
+def discard_copies(backend: Backend, copies: Iterable[Copy]) -> None:
+    """Remove the volumes of the copies; one in a pool that has gone is left there, and logged."""
     for copy in copies:
-        volume.delete(backend.handle(), copy.pool, copy.name)
+        try:
+            pool.start(backend.handle(), copy.pool)
+            volume.delete(backend.handle(), copy.pool, copy.name)
+        except Unavailable:
+            raise
+        except HypervisorError as error:
+            log.warning("volume %s stays in pool %s: %s", copy.name, copy.pool, error)
 
 
-def discard_sources(backend: Backend, copies: Sequence[Copy]) -> None:
+def discard_sources(backend: Backend, copies: Iterable[Copy]) -> None:
     """Remove the volumes that were copied."""
     for copy in copies:
         volume.delete(backend.handle(), copy.source_pool, copy.source)
 
 
-def mirrors(backend: Backend, copies: Sequence[Copy]) -> list[Mirror]:
+def source_of(backend: Backend, copy: Copy) -> Path:
+    """Where the volume is that is copied."""
+    return volume.place(backend.handle(), copy.source_pool, copy.source)
+
+
+def mirrors(backend: Backend, copies: Iterable[Copy]) -> list[Mirror]:
     """The copies as the running machine makes them."""
     connection = backend.handle()
     return [
         Mirror(
-            volume.path(connection, copy.source_pool, copy.source),
-            volume.path(connection, copy.pool, copy.name),
+            source_of(backend, copy),
+            volume.place(connection, copy.pool, copy.name),
             copy.form,
         )
         for copy in copies
     ]
+
+
+def show_disks(session: Session, move: Move, state: str) -> None:
+    """Record the state of the disks that move."""
+    for copy in move.copies:
+        if copy.disk_id is not None:
+            session.get_one(Disk, copy.disk_id).state = state
