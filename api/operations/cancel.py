@@ -20,8 +20,8 @@ def cancel(session: Session, job: Job) -> None:
     The disks and interfaces that a VM to be created would have used stay, free. A migration that has begun is
     told, and becomes CANCEL when it has undone what it did: let it see that (`Jobs.tell_after`).
 
-    Raises `NotCancellable` when an operation of the job has begun or ended, a migration has been finalized, or
-    a network that would vanish has interfaces.
+    Raises `NotCancellable` when an operation of the job has begun or ended, a migration has been finalized,
+    or a network that would vanish has interfaces.
     """
     # the row is locked and read again: the queue may be about to begin the job
     session.refresh(job, with_for_update=True)

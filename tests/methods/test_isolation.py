@@ -59,6 +59,9 @@ def objects(world: World, key: str) -> dict[str, int]:
         "key_id": ssh["id"],
         "vlan_id": world.vlan("lan", key=key).id,
         "operation": operation.id,
+        # what goes beside an id where it is not a struct
+        "target_dc": 2,
+        "finalize_migration": False,
     }
 
 

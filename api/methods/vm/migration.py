@@ -25,7 +25,7 @@ class VMMigrateOptions(Parameters):
     datacenter_id: Id | None = None
 
 
-@method("hosting.vm.can_migrate", "struct")
+@method("hosting.vm.can_migrate", "struct", alias=False)
 def can_migrate(call: Call, vm_id: Id) -> Struct:
     """Tell whether a virtual machine can be migrated, and to which datacenters.
 
