@@ -10,9 +10,10 @@ from enum import StrEnum
 
 import libvirt
 from lxml import etree
+from lxml.builder import E
 
 from hypervisor.domain.spec import DomainSpec
-from hypervisor.domain.xml import NAMESPACE, labels_element, parse, parse_labels, render
+from hypervisor.domain.xml import NAMESPACE, parse, parse_labels, render
 from hypervisor.libvirt_errors import LibvirtError, NoDomain, explained
 
 
@@ -103,7 +104,8 @@ def label(connection: libvirt.virConnect, uuid: str, labels: dict[str, str]) -> 
     with explained(f"labels of domain {domain.name()}"):
         if _state(domain.state()[0]).powered:
             flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
-        xml = etree.tostring(labels_element(labels), encoding="unicode")
+        # libvirt puts it into the namespace itself
+        xml = etree.tostring(E.labels(dict(sorted(labels.items()))), encoding="unicode")
         domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml, "hypervisor", NAMESPACE, flags)
 
 
