@@ -206,13 +206,7 @@ def delete(call: Call, disk_id: Id) -> Struct:
     """Erase a disk, which must be detached. Returns a disk_delete operation."""
     with call.store.writing() as session:
         disk = own(session, call, Disk, disk_id)
-        if disk.vm_id is not None:
-            raise refuse(
-                Object.DISK,
-                Cause.ATTACHED,
-                f"disk#{disk.id} is attached to vm#{disk.vm_id}: detach it first",
-                "disk_id",
-            )
+        _check_free(disk)
         return operation.accept(session, call, Planned("disk_delete", disk_id=disk.id))
 
 
@@ -223,13 +217,7 @@ def migrate(call: Call, disk_id: Id, target_dc: Id) -> Struct:
     with call.store.writing() as session:
         disk = own(session, call, Disk, disk_id)
         target = room.other(session, disk.datacenter_id, target_dc, "target_dc")
-        if disk.vm_id is not None:
-            raise refuse(
-                Object.DISK,
-                Cause.ATTACHED,
-                f"disk#{disk.id} is attached to vm#{disk.vm_id}: detach it first",
-                "disk_id",
-            )
+        _check_free(disk)
         if disk.type == "snapshot" and session.get(Disk, disk.source_id) is not None:
             raise refuse(
                 Object.SNAPSHOT,
@@ -262,6 +250,16 @@ def list_options(_call: Call, kernel_version: Text) -> Struct:
     """List the options that a kernel may be given: none, because a guest boots its own."""
     _checked_kernel(kernel_version)
     return {}
+
+
+def _check_free(disk: Disk) -> None:
+    if disk.vm_id is not None:
+        raise refuse(
+            Object.DISK,
+            Cause.ATTACHED,
+            f"disk#{disk.id} is attached to vm#{disk.vm_id}: detach it first",
+            "disk_id",
+        )
 
 
 def make_record(

@@ -181,13 +181,7 @@ def delete(call: Call, iface_id: Id) -> Struct:
     operation."""
     with call.store.writing() as session:
         iface = own(session, call, Iface, iface_id)
-        if iface.vm_id is not None:
-            raise refuse(
-                Object.IFACE,
-                Cause.ATTACHED,
-                f"iface#{iface.id} is attached to vm#{iface.vm_id}: detach it first",
-                "iface_id",
-            )
+        _check_free(iface)
         return operation.accept(session, call, Planned("iface_delete", iface_id=iface.id))
 
 
@@ -198,13 +192,7 @@ def migrate(call: Call, iface_id: Id, target_dc: Id) -> Struct:
     with call.store.writing() as session:
         iface = own(session, call, Iface, iface_id)
         target = room.other(session, iface.datacenter_id, target_dc, "target_dc")
-        if iface.vm_id is not None:
-            raise refuse(
-                Object.IFACE,
-                Cause.ATTACHED,
-                f"iface#{iface.id} is attached to vm#{iface.vm_id}: detach it first",
-                "iface_id",
-            )
+        _check_free(iface)
         reason = room.unmovable(iface)
         if reason is not None:
             raise refuse(Object.IFACE, Cause.INCOMPATIBILITY, reason, "iface_id")
@@ -212,3 +200,13 @@ def migrate(call: Call, iface_id: Id, target_dc: Id) -> Struct:
         params = {"from_dc_id": iface.datacenter_id, "to_dc_id": target.id}
         planned = Planned("hosting_migration_iface", iface_id=iface.id, params=params)
         return operation.accept(session, call, planned, datacenter_id=target.id)
+
+
+def _check_free(iface: Iface) -> None:
+    if iface.vm_id is not None:
+        raise refuse(
+            Object.IFACE,
+            Cause.ATTACHED,
+            f"iface#{iface.id} is attached to vm#{iface.vm_id}: detach it first",
+            "iface_id",
+        )

@@ -63,16 +63,17 @@ def states(connection: libvirt.virConnect) -> dict[str, State]:
     with explained("list of domains"):
         # one question for all of them; asking each one takes three times as long
         for domain, facts in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE):
-            if _is_ours(domain):
+            if is_marked(domain, NAMESPACE):
                 found[domain.UUIDString()] = _state(facts["state.state"])
     return found
 
 
-def _is_ours(domain: libvirt.virDomain) -> bool:
+def is_marked(domain: libvirt.virDomain, namespace: str) -> bool:
+    """Whether the domain's metadata has an element of the namespace; raises `libvirt.libvirtError`."""
     try:
-        domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE)
+        domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, namespace)
     except libvirt.libvirtError as error:
-        # without our mark, or undefined meanwhile; any other error must not pass for "not ours"
+        # without a mark, or undefined meanwhile; any other error must not pass for that
         if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN):
             return False
         raise
@@ -88,7 +89,7 @@ def define(connection: libvirt.virConnect, spec: DomainSpec) -> None:
     xml = render(spec)
     with explained(f"definition of domain {spec.name}"), contextlib.suppress(NoDomain):
         domain = lookup(connection, spec.uuid)
-        if not _is_ours(domain):
+        if not is_marked(domain, NAMESPACE):
             raise LibvirtError(
                 f"domain {domain.name()} has the UUID {spec.uuid} and is not ours: it is left alone",
                 libvirt.VIR_ERR_DOM_EXIST,

@@ -7,6 +7,8 @@ user while the mark of a killed service waits for the next attempt ends with tha
 
 import libvirt
 
+from hypervisor.domain.power import is_marked
+
 NAMESPACE = "urn:hypervisor:standstill:1"
 
 
@@ -19,7 +21,7 @@ def hold(domain: libvirt.virDomain) -> None:
 
 def let_go(domain: libvirt.virDomain) -> None:
     """End what `hold` began, now or in a service that was killed; does nothing otherwise."""
-    if _is_marked(domain):
+    if is_marked(domain, NAMESPACE):
         if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
             domain.resume()
         try:
@@ -28,16 +30,6 @@ def let_go(domain: libvirt.virDomain) -> None:
             # a machine that stopped has no mark any more
             if domain.isActive():
                 raise
-
-
-def _is_marked(domain: libvirt.virDomain) -> bool:
-    try:
-        domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN):
-            return False
-        raise
-    return True
 
 
 def _mark(domain: libvirt.virDomain, content: str | None) -> None:

@@ -1,9 +1,10 @@
 """What a move is made of: the volumes that are copied, and from where to where."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec
 
 from sqlalchemy.orm import Session
 
@@ -16,6 +17,8 @@ from hypervisor.domain.mirror import Mirror
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import Unavailable
 from hypervisor.storage import pool, volume
+
+P = ParamSpec("P")
 
 log = logging.getLogger(__name__)
 
@@ -93,13 +96,22 @@ def make_volumes(backend: Backend, copies: Iterable[Copy]) -> None:
 def discard_copies(backend: Backend, copies: Iterable[Copy]) -> None:
     """Remove the volumes of the copies; one in a pool that has gone is left there, and logged."""
     for copy in copies:
-        try:
-            pool.start(backend.handle(), copy.pool)
-            volume.delete(backend.handle(), copy.pool, copy.name)
-        except Unavailable:
-            raise
-        except HypervisorError as error:
-            log.warning("volume %s stays in pool %s: %s", copy.name, copy.pool, error)
+        attempt(_discard, backend, copy.pool, copy.name)
+
+
+def _discard(backend: Backend, name: str, copy: str) -> None:
+    pool.start(backend.handle(), name)
+    volume.delete(backend.handle(), name, copy)
+
+
+def attempt(function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Do a part of what undoes a move; the others are done too when it fails. Raises `Unavailable`."""
+    try:
+        function(*args, **kwargs)
+    except Unavailable:
+        raise
+    except HypervisorError as error:
+        log.warning("something of a migration is left: %s", error)
 
 
 def discard_sources(backend: Backend, copies: Iterable[Copy]) -> None:

@@ -86,7 +86,7 @@ def depart(backend: Backend, vm_id: int, datacenter_id: int) -> Move:
 def lay_out(backend: Backend, vm_id: int, move: Move) -> list[Copy]:
     """Make the volumes of the copies that are not the VM's disks yet; returns those copies."""
     remaining = [copy for copy in move.copies if copy not in moved(backend, vm_id, move)]
-    mirror.abandon(backend.handle(), _uuid(backend, vm_id), plan.mirrors(backend, move.plugged))
+    _end_mirrors(backend, vm_id, move)
     plan.make_volumes(backend, remaining)
     return remaining
 
@@ -148,14 +148,18 @@ def arrived(session: Session, vm_id: int, state: str) -> None:
 
 
 def stay(backend: Backend, vm_id: int, move: Move) -> None:
-    """Leave everything as it was before the move."""
-    mirror.abandon(backend.handle(), _uuid(backend, vm_id), plan.mirrors(backend, move.plugged))
+    """Leave everything as it was before the move; what cannot be taken back is logged."""
     state = state_of(backend, vm_id)
-    arrival.unbook(backend, move)
+    plan.attempt(_end_mirrors, backend, vm_id, move)
+    plan.attempt(arrival.unbook, backend, move)
     plan.discard_copies(backend, move.copies)
     with backend.store.writing() as session:
         arrived(session, vm_id, state)
         plan.show_disks(session, move, "created")
+
+
+def _end_mirrors(backend: Backend, vm_id: int, move: Move) -> None:
+    mirror.abandon(backend.handle(), _uuid(backend, vm_id), plan.mirrors(backend, move.plugged))
 
 
 def _uuid(backend: Backend, vm_id: int) -> str:
