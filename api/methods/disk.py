@@ -17,7 +17,7 @@ from api.methods.snapshotprofile import show as show_profile
 from api.methods.table import method
 from api.operations.disk import volume_name
 from api.operations.jobs import Planned
-from api.operations.migration.copying import SYNC
+from api.operations.migration.copying import WAIT_SYNC
 from api.store.models import Datacenter, Disk
 
 # a guest brings its own kernel: these are the ways to boot it that the API has names for
@@ -230,7 +230,7 @@ def migrate(call: Call, disk_id: Id, target_dc: Id) -> Struct:
         if obstacle is not None:
             raise refuse(Object.DISK, Cause.INCOMPATIBILITY, f"target_dc: {obstacle}", "target_dc")
         way = {"from_dc_id": disk.datacenter_id, "to_dc_id": target.id}
-        params = {**way, "inner_step": SYNC, "size": size}
+        params = {**way, "inner_step": WAIT_SYNC, "size": size}
         planned = Planned("hosting_migration_disk", disk_id=disk.id, eta=10, params=params)
         snapshots = [f"disk:{snapshot.id}" for snapshot in disk.snapshots]
         return operation.accept(session, call, planned, *snapshots, datacenter_id=target.id)

@@ -66,7 +66,7 @@ def migrate(
             return _finalize(session, call, vm)
         target = _target(session, call, vm, options or VMMigrateOptions())
         way = {"from_dc_id": vm.datacenter_id, "to_dc_id": target.id}
-        params = {**way, "inner_step": SYNC, "size": room.needed(vm.disks)}
+        params = {**way, "inner_step": WAIT_SYNC, "size": room.needed(vm.disks)}
         disks = [one for disk in vm.disks for one in (disk, *disk.snapshots)]
         claims = [*(f"disk:{one.id}" for one in disks), *(f"iface:{one.id}" for one in vm.ifaces)]
         planned = Planned(_TYPE, vm_id=vm.id, eta=30, params=params)
@@ -98,7 +98,7 @@ def _finalize(session: Session, call: Call, vm: Vm) -> Struct:
             "finalize_migration",
         )
     call.check_only()
-    under_way.job.told = TOLD
+    under_way.job.told = FINALIZE
     call.services.jobs.tell_after(session, under_way.job_id)
     return operation.show(under_way)
 

@@ -17,7 +17,7 @@ from hypervisor.events import Watch
 from hypervisor.libvirt_errors import Unavailable
 from hypervisor.storage import offline, volume
 
-SYNC, FINALIZE, FINISH = "wait_sync", "wait_finalize", "finalize"
+WAIT_SYNC, WAIT_FINALIZE, FINALIZING = "wait_sync", "wait_finalize", "finalize"
 """The steps of a move that its client sees (`inner_step`)."""
 
 # in seconds: how often what is shown of a copy is renewed, and how often a complete one is looked at, beside
@@ -60,7 +60,7 @@ async def copied(run: Run, copies: Sequence[Copy]) -> None:
         try:
             while not work.done():
                 await run.heed(finalize=False)
-                await run.note(inner_step=SYNC, progress=pace.shown(done + now, total))
+                await run.note(inner_step=WAIT_SYNC, progress=pace.shown(done + now, total))
                 bell = asyncio.ensure_future(run.bell.wait())
                 await asyncio.wait({work, bell}, timeout=_SHOWN, return_when=asyncio.FIRST_COMPLETED)
                 bell.cancel()
@@ -103,7 +103,7 @@ async def in_step(run: Run, vm_id: int, copies: Sequence[Copy]) -> None:
             if await run.heed(finalize=progress.ready and backend.migration.finalize) and progress.ready:
                 return
             await run.note(
-                inner_step=FINALIZE if progress.ready else SYNC,
+                inner_step=WAIT_FINALIZE if progress.ready else WAIT_SYNC,
                 progress=pace.shown(progress.copied, progress.total),
             )
             await hear(run, watch, _LOOK if progress.ready else _SHOWN)
@@ -120,7 +120,7 @@ async def at_rest(run: Run, vm_id: int) -> None:
         while not await asyncio.to_thread(powered, backend, vm_id):
             if await run.heed(finalize=backend.migration.finalize):
                 return
-            await run.note(inner_step=FINALIZE)
+            await run.note(inner_step=WAIT_FINALIZE)
             await hear(run, watch, _LOOK)
 
 

@@ -63,7 +63,7 @@ async def carry(run: Run, vm_id: int, move: Move) -> None:
                 raise
             await run.wait(asyncio.sleep, _PAUSE)
             continue
-        await run.note(inner_step=copying.FINISH)
+        await run.note(inner_step=copying.FINALIZING)
         obstacle = await run.insist(switch, backend, vm_id, move, on)
         if obstacle is None:
             return
