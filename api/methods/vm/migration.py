@@ -10,9 +10,8 @@ from api.methods.lookup import own
 from api.methods.parameters import Id, Parameters
 from api.methods.table import method
 from api.operations.jobs import Planned
-from api.operations.migration.copying import SYNC
-from api.operations.run import FINALIZE as TOLD
-from api.operations.run import UNFINISHED
+from api.operations.migration.copying import WAIT_SYNC
+from api.operations.run import FINALIZE, UNFINISHED
 from api.store.models import Datacenter, Operation, Vm
 
 _TYPE = "hosting_migration_vm"
