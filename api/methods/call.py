@@ -11,6 +11,7 @@ from api.methods.faults import Cause, Object, refuse
 from api.methods.graph.links import Links
 from api.operations.jobs import DryRunPassed, Jobs, Origin, Planned
 from api.operations.pools import Rooms
+from api.operations.run import UNFINISHED
 from api.settings import Limits, SnapshotProfileSettings
 from api.store.database import Store
 from api.store.models import Account, Claim, Job, Operation
@@ -76,14 +77,17 @@ class Call:
 
 
 def check_not_migrating(session: Session, claims: Sequence[str]) -> None:
-    """Refuse work on what an unfinished migration has."""
-    held = (
-        select(Claim.resource)
-        .join(Job)
-        .where(Claim.resource.in_(claims), Job.workflow.startswith("hosting_migration_"))
-        .order_by(Claim.resource.desc())
+    """Refuse work on what an unfinished migration has: the fault is about the first such claim."""
+    # one that has ended may still be letting go: that is waited for
+    unfinished = Job.operations.any(Operation.step.in_(UNFINISHED))
+    held = set(
+        session.scalars(
+            select(Claim.resource)
+            .join(Job)
+            .where(Claim.resource.in_(claims), Job.workflow.startswith("hosting_migration_"), unfinished)
+        )
     )
-    resource = session.scalar(held.limit(1))
+    resource = next((one for one in claims if one in held), None)
     if resource is not None:
         kind, _, identifier = resource.partition(":")
         raise refuse(

@@ -196,7 +196,7 @@ def migrate(call: Call, iface_id: Id, target_dc: Id) -> Struct:
         reason = room.unmovable(iface)
         if reason is not None:
             raise refuse(Object.IFACE, Cause.INCOMPATIBILITY, reason, "iface_id")
-        open_datacenter(session, target.id)
+        open_datacenter(session, target.id, "target_dc")
         params = {"from_dc_id": iface.datacenter_id, "to_dc_id": target.id}
         planned = Planned("hosting_migration_iface", iface_id=iface.id, params=params)
         return operation.accept(session, call, planned, datacenter_id=target.id)

@@ -5,7 +5,7 @@ from typing import TypeVar
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.methods.call import Call
+from api.methods.call import Call, check_not_migrating
 from api.methods.faults import Cause, Object, not_found, refuse
 from api.operations.run import UNFINISHED
 from api.store.models import Datacenter, Disk, Iface, Operation, SshKey, Vlan, Vm
@@ -37,15 +37,13 @@ def source_disk(session: Session, call: Call, identifier: int) -> Disk:
     return disk
 
 
-def open_datacenter(session: Session, identifier: int) -> Datacenter:
+def open_datacenter(session: Session, identifier: int, field: str = "datacenter_id") -> Datacenter:
     """A datacenter in which objects may be created; raises a fault when it is unknown or closed."""
     datacenter = session.get(Datacenter, identifier)
     if datacenter is None:
         raise not_found(Object.DATACENTER, identifier)
     if datacenter.iaas_closed_for == "ALL":
-        raise refuse(
-            Object.DATACENTER, Cause.STATE, f"datacenter {datacenter.dc_code} is closed", "datacenter_id"
-        )
+        raise refuse(Object.DATACENTER, Cause.STATE, f"datacenter {datacenter.dc_code} is closed", field)
     return datacenter
 
 
@@ -68,7 +66,12 @@ _LEADS_TO = {
 
 
 def coming_state(session: Session, vm: Vm) -> str:
-    """The state of the VM once everything that is queued for it is done; a locked one stays locked."""
+    """The state of the VM once everything that is queued for it is done; a locked one stays locked.
+
+    Raises the PENDING fault for one that is being migrated: that ends when somebody says so.
+    """
+    if vm.is_migrating:
+        check_not_migrating(session, [f"vm:{vm.id}"])
     if vm.state == "locked":
         return "locked"
     pending = session.scalar(

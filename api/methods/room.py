@@ -64,5 +64,5 @@ def _promised(session: Session, datacenter: Datacenter) -> int:
 def unmovable(iface: Iface) -> str | None:
     """Why the interface cannot be migrated; None when it can."""
     if iface.vlan_id is not None:
-        return f"iface#{iface.id} is on vlan#{iface.vlan_id}, which is of its datacenter: detach it first"
+        return f"iface#{iface.id} is on vlan#{iface.vlan_id}, which is of its datacenter"
     return None

@@ -16,6 +16,7 @@ from hypervisor.storage.pool import Room
 log = logging.getLogger(__name__)
 
 _EVERY = 60.0  # seconds between two looks, when nobody asks
+_STOP_PATIENCE = 5.0  # seconds
 
 Rooms = Callable[[str], Room]
 
@@ -39,7 +40,8 @@ class Pools:
         """End."""
         self._ending = True
         self._asked.set()
-        self._thread.join()
+        # one that is stuck in libvirt is left there
+        self._thread.join(_STOP_PATIENCE)
 
     def __call__(self, name: str) -> Room:
         """The room in the pool `name`, at most a minute ago; none in one that was never seen."""
@@ -48,12 +50,14 @@ class Pools:
 
     def _run(self) -> None:
         while not self._ending:
-            self._asked.clear()
             try:
                 self._look()
             except HypervisorError as error:
                 log.warning("storage pools: %s", error)
+            except Exception:
+                log.exception("the storage pools were not looked at; they are in a minute")
             self._asked.wait(_EVERY)
+            self._asked.clear()
 
     def _look(self) -> None:
         with self._store.reading() as session:

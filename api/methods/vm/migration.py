@@ -127,7 +127,8 @@ def _objections(session: Session, vm: Vm) -> list[str]:
         found.append(f"it is {vm.state}, and must be running or halted")
     waiting = select(Operation).where(Operation.vm_id == vm.id, Operation.step.in_(UNFINISHED))
     found += [f"operation {one.id} ({one.type}) is not finished" for one in session.scalars(waiting)]
-    found += [reason for iface in vm.ifaces if (reason := room.unmovable(iface)) is not None]
+    bound = (room.unmovable(iface) for iface in vm.ifaces)
+    found += [f"{reason}: detach it first" for reason in bound if reason is not None]
     leaving = [f"disk#{one.id}" for one in vm.disks if one.leaving]
     leaving += [f"iface#{one.id}" for one in vm.ifaces if one.leaving]
     found += [f"{one} is being detached: stop or reboot the VM, so that it leaves" for one in leaving]
