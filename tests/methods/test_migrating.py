@@ -2,15 +2,21 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
+from api.operations.backend import Backend
+from api.operations.console import Consoles
 from api.operations.jobs import Planned
+from api.operations.migration.vm import depart
+from api.operations.run import OperationFailed
 from api.operations.schedule import Schedules
-from api.settings import Settings
+from api.settings import MigrationSettings, Patience, Settings
 from api.store.models import Claim, Disk, Iface, Job, Operation, Vm, now
+from hypervisor.connection import Connection
 from tests.methods.world import World
 
 THERE = 2
@@ -256,6 +262,27 @@ def test_one_that_has_ended_is_not_cancelled(moving: Moving, step: str) -> None:
     moving.world.change(moving.world.get(Operation, operation["id"]), step=step)
     assert moving.world.fault("operation.cancel", operation["id"]).code == NOT_CANCELLABLE
     assert moving.job(operation).told is None
+
+
+def test_one_that_was_locked_while_it_waited_does_not_begin(moving: Moving, tmp_path: Path) -> None:
+    world = moving.world
+    moving.migrate(running=False)
+    world.change(world.get(Vm, moving.vm.id), state="locked")
+    connection = Connection("test:///default")
+    backend = Backend(
+        store=world.store,
+        connection=connection,
+        patience=Patience(),
+        console_logs=tmp_path,
+        consoles=Consoles(connection, tmp_path),
+        accelerated=False,
+        max_vcpus=8,
+        migration=MigrationSettings(),
+    )
+    with pytest.raises(OperationFailed, match=f"vm#{moving.vm.id} was locked meanwhile"):
+        depart(backend, moving.vm.id, THERE)
+    assert world.get(Vm, moving.vm.id).state == "locked"
+    assert world.get(Disk, moving.disk.id).state == "created"
 
 
 def test_other_running_work_is_still_not_cancelled(world: World) -> None:

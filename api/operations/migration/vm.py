@@ -73,9 +73,11 @@ async def carry(run: Run, vm_id: int, move: Move) -> None:
 
 def depart(backend: Backend, vm_id: int, datacenter_id: int) -> Move:
     """Name the copies, and show the VM and its disks as on their way; raises `OperationFailed` when there is
-    no room for them."""
+    no room for them, or when the VM has been locked."""
     with backend.store.writing() as session:
         vm = session.get_one(Vm, vm_id)
+        if vm.state == "locked":
+            raise OperationFailed(f"vm#{vm_id} was locked meanwhile: migrate it when it is unlocked")
         move = plan.of(session, vm.disks, vm.ifaces, datacenter_id, vm)
         plan.check_room(backend, move)
         vm.state, vm.is_migrating = "being_migrated", True
