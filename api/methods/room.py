@@ -35,9 +35,14 @@ def needed(disks: Sequence[Disk]) -> int:
     return sum(disk.size + sum(snapshot.size for snapshot in disk.snapshots) for disk in disks)
 
 
+def is_closed(datacenter: Datacenter) -> bool:
+    """Whether nothing can be made in the datacenter, nor come to it."""
+    return datacenter.iaas_closed_for == "ALL"
+
+
 def obstacle(session: Session, call: Call, datacenter: Datacenter, size: int) -> str | None:
     """Why nothing of `size` MiB can be migrated to the datacenter now; None when it can."""
-    if datacenter.iaas_closed_for == "ALL":
+    if is_closed(datacenter):
         return f"datacenter {datacenter.dc_code} is closed"
     room = call.services.room(datacenter.pool)
     if not room.active:

@@ -12,7 +12,8 @@ from tests.methods.world import BOB, World
 
 HERE, THERE, CLOSED = 1, 2, 3
 SNAPSHOT, DISK = 3072, 10240  # MiB
-NO = {"can_migrate": False, "matched": ["LU-BI1"], "can_migrate_to": []}
+NO = {"can_migrate": False, "matched": [], "can_migrate_to": []}
+NOT_YET = {"can_migrate": False, "matched": ["US-BA1"], "can_migrate_to": []}
 YES = {"can_migrate": True, "matched": ["LU-BI1"], "can_migrate_to": ["LU-BI1"]}
 REFUSED, STATE, INVALID_PHASE = 530270, 530260, 530247
 DRY = {"--dry-run": True}
@@ -104,7 +105,7 @@ CLOSED_TOO = "datacenter US-BA1 is closed"
 
 def test_only_one_datacenter_is_open(world: World, vm: Vm) -> None:
     world.change(world.get(Datacenter, THERE), iaas_closed_for="ALL")
-    cannot(world, vm, f"datacenter LU-BI1 is closed; {CLOSED_TOO}")
+    cannot(world, vm, f"datacenter LU-BI1 is closed; {CLOSED_TOO}", answer={**NOT_YET, "matched": ["LU-BI1"]})
 
 
 def test_the_vm_may_leave_a_closed_datacenter(world: World, vm: Vm) -> None:
@@ -116,13 +117,20 @@ def test_there_is_no_other_datacenter(world: World) -> None:
     with world.store.writing() as session:
         for identifier in (THERE, CLOSED):
             session.delete(session.get_one(Datacenter, identifier))
-    answer = {"can_migrate": False, "matched": [], "can_migrate_to": []}
-    cannot(world, world.vm(), "there is no other datacenter", answer=answer)
+    cannot(world, world.vm(), "there is no other datacenter")
+
+
+def test_the_other_datacenters_are_open_and_full(world: World, vm: Vm) -> None:
+    world.change(world.get(Datacenter, CLOSED), iaas_closed_for="NONE")
+    for pool in ("LU-BI1", "US-BA1"):
+        world.rooms[pool] = Room(active=True, free=1)
+    full = [f"datacenter {name} has 1 MiB left, and {NEEDED} may be needed" for name in ("LU-BI1", "US-BA1")]
+    cannot(world, vm, "; ".join(full))
 
 
 def test_the_pool_does_not_run(world: World, vm: Vm) -> None:
     world.rooms["LU-BI1"] = Room(active=False, free=10**6)
-    cannot(world, vm, f"the storage pool of datacenter LU-BI1 does not run; {CLOSED_TOO}")
+    cannot(world, vm, f"the storage pool of datacenter LU-BI1 does not run; {CLOSED_TOO}", answer=NOT_YET)
 
 
 NEEDED = 2 * DISK + SNAPSHOT
@@ -136,6 +144,7 @@ def test_too_little_space(world: World, vm: Vm) -> None:
         world,
         vm,
         f"datacenter LU-BI1 has {NEEDED - 1} MiB left, and {NEEDED} may be needed; {CLOSED_TOO}",
+        answer=NOT_YET,
     )
 
 
@@ -144,7 +153,10 @@ def test_other_migrations_have_been_promised_space(world: World, vm: Vm) -> None
     disk = world.disk("of somebody else", key=BOB)
     coming = world.call("hosting.disk.migrate", disk.id, THERE, key=BOB)
     cannot(
-        world, vm, f"datacenter LU-BI1 has {NEEDED - 1} MiB left, and {NEEDED} may be needed; {CLOSED_TOO}"
+        world,
+        vm,
+        f"datacenter LU-BI1 has {NEEDED - 1} MiB left, and {NEEDED} may be needed; {CLOSED_TOO}",
+        answer=NOT_YET,
     )
     world.change(world.get(Operation, coming["id"]), step="DONE")
     assert world.call("hosting.vm.can_migrate", vm.id) == YES
@@ -155,7 +167,12 @@ def test_promised_space_is_never_less_than_none(world: World, vm: Vm) -> None:
     world.disk("large", vm_id=other.id, position=0)
     world.call("hosting.vm.migrate", other.id)
     world.rooms["LU-BI1"] = Room(active=True, free=DISK - 1)
-    cannot(world, vm, f"datacenter LU-BI1 has 0 MiB left, and {NEEDED} may be needed; {CLOSED_TOO}")
+    cannot(
+        world,
+        vm,
+        f"datacenter LU-BI1 has 0 MiB left, and {NEEDED} may be needed; {CLOSED_TOO}",
+        answer=NOT_YET,
+    )
 
 
 def test_an_operation_is_pending(world: World, vm: Vm) -> None:

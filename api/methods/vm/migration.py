@@ -37,15 +37,13 @@ def can_migrate(call: Call, vm_id: Id) -> Struct:
             # it may be finalized
             target = session.get_one(Datacenter, under_way.params["to_dc_id"]).dc_code
             return {"can_migrate": True, "matched": [target], "can_migrate_to": [target]}
+        if _objections(session, vm):
+            return {"can_migrate": False, "matched": [], "can_migrate_to": []}
         size = room.needed(vm.disks)
-        found = [
-            (one.dc_code, room.obstacle(session, call, one, size))
-            for one in room.others(session, vm.datacenter_id)
-        ]
-        fitting = [code for code, obstacle in found if obstacle is None]
-        possible = [] if _objections(session, vm) else fitting
-        # one that is closed suits too: it may be opened
-        matched = fitting or [code for code, _ in found]
+        others = room.others(session, vm.datacenter_id)
+        possible = [one.dc_code for one in others if room.obstacle(session, call, one, size) is None]
+        # clients say of what suits and is not possible that it is not open yet
+        matched = possible or [one.dc_code for one in others if room.is_closed(one)]
         return {"can_migrate": bool(possible), "matched": matched[:1], "can_migrate_to": possible}
 
 
