@@ -10,7 +10,8 @@ _HEAD = """\
 
 Made by `hypervisor methods`, from the method table. The API key comes first in every call but those of
 `system`, and is left out here; a parameter in brackets may be left out. Where the reference is silent or this
-service differs, see [differences.md](differences.md).
+service differs, see [differences.md](differences.md). How something moves to another datacenter is in
+[migration.md](migration.md).
 """
 
 
