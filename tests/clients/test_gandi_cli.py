@@ -172,9 +172,7 @@ def test_what_is_not_served(gandi: Gandi) -> None:
         assert f"<Fault 1: 'Method \"{method}\" is not supported'>" in gandi.refused(*command)
 
 
-def test_migration_is_refused(world: World, gandi: Gandi, web: Struct) -> None:
-    answer = gandi.refused("vm", "migrate", "-f", "web")
-    assert 'Method "hosting.vm.can_migrate" is not supported' in answer
+def test_an_attached_disk_does_not_migrate(world: World, gandi: Gandi, web: Struct) -> None:
     said = gandi.run("disk", "migrate", "-f", web["disks"][0]["name"])
     assert "Please detach the disk before starting the migration." in said.text
     assert world.client.vm(web["id"])["datacenter_id"] == world.here

@@ -15,7 +15,7 @@ SNAPSHOT, DISK = 3072, 10240  # MiB
 NO = {"can_migrate": False, "matched": [], "can_migrate_to": []}
 NOT_YET = {"can_migrate": False, "matched": ["US-BA1"], "can_migrate_to": []}
 YES = {"can_migrate": True, "matched": ["LU-BI1"], "can_migrate_to": ["LU-BI1"]}
-REFUSED, STATE, INVALID_PHASE = 530270, 530260, 530247
+REFUSED, STATE, INVALID_PHASE, PENDING = 530270, 530260, 530247, 530267
 DRY = {"--dry-run": True}
 
 
@@ -332,8 +332,11 @@ def test_there_is_nothing_to_finalize(world: World, vm: Vm) -> None:
 
 def test_a_second_migration_of_the_same_vm(world: World, vm: Vm) -> None:
     first = world.call("hosting.vm.migrate", vm.id)
-    pending = f"operation {first['id']} (hosting_migration_vm) is not finished"
-    assert refusal(world, vm)[:2] == (REFUSED, f"vm#{vm.id} cannot be migrated: {pending}")
+    pending = f"vm#{vm.id} is being migrated: finalize that or cancel operation {first['id']}"
+    assert refusal(world, vm)[:2] == (PENDING, pending)
+    # nor does it change its way
+    assert world.fault("hosting.vm.migrate", vm.id, True, {"datacenter_id": CLOSED}).code == INVALID_PHASE
+    assert world.told == []
     begun(world, first)
     found = f"it is being_migrated, and must be running or halted; {pending}"
     assert refusal(world, vm)[:2] == (STATE, f"vm#{vm.id} cannot be migrated: {found}")

@@ -59,9 +59,18 @@ def migrate(
     """
     with call.store.writing() as session:
         vm = own(session, call, Vm, vm_id)
+        options = options or VMMigrateOptions()
+        under_way = _under_way(session, vm)
         if finalize_migration:
-            return _finalize(session, call, vm)
-        target = _target(session, call, vm, options or VMMigrateOptions())
+            return _finalize(session, call, vm, under_way, options)
+        if under_way is not None:
+            raise refuse(
+                Object.VM,
+                Cause.PENDING,
+                f"vm#{vm.id} is being migrated: finalize that or cancel operation {under_way.id}",
+                "vm_id",
+            )
+        target = _target(session, call, vm, options)
         way = {"from_dc_id": vm.datacenter_id, "to_dc_id": target.id}
         params = {**way, "inner_step": WAIT_SYNC, "size": room.needed(vm.disks)}
         disks = [one for disk in vm.disks for one in (disk, *disk.snapshots)]
@@ -78,8 +87,9 @@ def _under_way(session: Session, vm: Vm) -> Operation | None:
     )
 
 
-def _finalize(session: Session, call: Call, vm: Vm) -> Struct:
-    under_way = _under_way(session, vm)
+def _finalize(
+    session: Session, call: Call, vm: Vm, under_way: Operation | None, options: VMMigrateOptions
+) -> Struct:
     if under_way is None:
         raise refuse(
             Object.VM,
@@ -93,6 +103,13 @@ def _finalize(session: Session, call: Call, vm: Vm) -> Struct:
             Cause.INVALID_PHASE,
             f"the migration of vm#{vm.id} is about to end: wait for operation {under_way.id}",
             "finalize_migration",
+        )
+    if options.datacenter_id not in (None, under_way.params["to_dc_id"]):
+        raise refuse(
+            Object.VM,
+            Cause.INVALID_PHASE,
+            f"the migration of vm#{vm.id} goes to datacenter {under_way.params['to_dc_id']}",
+            "datacenter_id",
         )
     call.check_only()
     under_way.job.told = FINALIZE

@@ -18,6 +18,7 @@ async def migrate_disk(run: Run, disk_id: int, datacenter_id: int) -> None:
             await run.step(plan.make_volumes, backend, move.copies)
             await run.wait(copying.copied, run, move.copies)
             await run.heed(finalize=True)
+            await run.note(inner_step=copying.FINALIZING)
             await run.insist(arrive, backend, move)
             await run.insist(plan.discard_sources, backend, move.copies)
 
