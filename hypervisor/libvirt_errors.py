@@ -32,11 +32,20 @@ class NoVolume(LibvirtError):
     """The volume does not exist."""
 
 
+class Busy(LibvirtError):
+    """libvirt is at something else with the object, and was so for half a minute: a new libvirtd takes a
+    minute for a domain whose start the old one did not finish."""
+
+
 # a call that ended because the connection did (nova tells a broken connection by the same two)
 _TRANSPORT = (libvirt.VIR_FROM_REMOTE, libvirt.VIR_FROM_RPC)
 _BROKEN = (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_ERR_RPC)
 
-_KINDS = {libvirt.VIR_ERR_NO_DOMAIN: NoDomain, libvirt.VIR_ERR_NO_STORAGE_VOL: NoVolume}
+_KINDS = {
+    libvirt.VIR_ERR_NO_DOMAIN: NoDomain,
+    libvirt.VIR_ERR_NO_STORAGE_VOL: NoVolume,
+    libvirt.VIR_ERR_OPERATION_TIMEOUT: Busy,
+}
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from api.operations.backend import Backend
 from api.store.database import Store
 from api.store.models import Claim, Job, Operation, now
 from hypervisor.errors import HypervisorError
-from hypervisor.libvirt_errors import Unavailable
+from hypervisor.libvirt_errors import Busy, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class Run:
         """When the block fails, take back what it did with `undo`, then end the job's operations in ERROR.
 
         Without libvirt nothing can be taken back: the operations end at once then, and `undo` runs when
-        libvirt is back.
+        libvirt is back. One that is busy with the object is asked again.
         """
         try:
             yield
@@ -138,6 +138,9 @@ class Run:
                     try:
                         await self.step(undo, *args, **kwargs)
                         break
+                    except Busy:
+                        # it was waited for already
+                        continue
                     except Unavailable:
                         await asyncio.to_thread(fail_job, self.backend.store, self.job_id, error)
                         await watch.next(_RETRY)

@@ -15,7 +15,7 @@ from api.operations.run import OperationFailed
 from api.store.models import Datacenter, Disk, Iface, Vm
 from hypervisor.domain.mirror import Mirror
 from hypervisor.errors import HypervisorError
-from hypervisor.libvirt_errors import Unavailable
+from hypervisor.libvirt_errors import Busy, Unavailable
 from hypervisor.storage import pool, volume
 
 P = ParamSpec("P")
@@ -105,10 +105,13 @@ def _discard(backend: Backend, name: str, copy: str) -> None:
 
 
 def attempt(function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-    """Do a part of what undoes a move; the others are done too when it fails. Raises `Unavailable`."""
+    """Do a part of what undoes a move; the others are done too when it fails.
+
+    Raises `Unavailable` and `Busy`, after which all of it is done again.
+    """
     try:
         function(*args, **kwargs)
-    except Unavailable:
+    except (Unavailable, Busy):
         raise
     except HypervisorError as error:
         log.warning("something of a migration is left: %s", error)
