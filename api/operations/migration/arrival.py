@@ -15,6 +15,7 @@ from hypervisor.domain import power, rewire
 from hypervisor.domain.spec import InterfaceSpec
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import Unavailable
+from hypervisor.storage import pool
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ def settle_in(backend: Backend, vm_id: int) -> None:
     connection = backend.handle()
     with backend.store.reading() as session:
         vm = session.get_one(Vm, vm_id)
+        # one that somebody stopped meanwhile; the machine runs from it
+        pool.start(connection, session.get_one(Datacenter, vm.datacenter_id).pool)
         spec = blueprint.domain(backend, session, vm)
     power.define(connection, spec)
     power.label(connection, vm.uuid, spec.labels)
