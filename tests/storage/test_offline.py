@@ -207,7 +207,10 @@ def test_the_file_must_be_the_one_that_libvirt_means(place: Pool) -> None:
         "c = libvirt.open('qemu:///system');"
         "print(offline._is_here(c, c.storageVolLookupByPath(sys.argv[1]), os.W_OK))"
     )
-    script = f"mount -t tmpfs tmpfs {path.parent} && printf other >{path} && {sys.executable} -c "
+    # the kernel's file times have steps of some milliseconds: the other file is of another one
+    script = (
+        f"mount -t tmpfs tmpfs {path.parent} && sleep 0.1 && printf other >{path} && {sys.executable} -c "
+    )
     script += f'"$1" {path}'
     said = subprocess.check_output(["unshare", "--mount", "sh", "-c", script, "sh", code], cwd=ROOT)
     assert said == b"False\n"
