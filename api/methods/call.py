@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.methods.faults import Cause, Object, refuse
 from api.methods.graph.links import Links
-from api.operations.jobs import DryRunPassed, Jobs, Origin, Planned
+from api.operations.jobs import DryRunPassed, Jobs, Origin, Planned, migrating
 from api.operations.pools import Rooms
 from api.operations.run import UNFINISHED
 from api.settings import Limits, SnapshotProfileSettings
@@ -80,13 +79,7 @@ def check_not_migrating(session: Session, claims: Sequence[str]) -> None:
     """Refuse work on what an unfinished migration has: the fault is about the first such claim."""
     # one that has ended may still be letting go: that is waited for
     unfinished = Job.operations.any(Operation.step.in_(UNFINISHED))
-    held = set(
-        session.scalars(
-            select(Claim.resource)
-            .join(Job)
-            .where(Claim.resource.in_(claims), Job.workflow.startswith("hosting_migration_"), unfinished)
-        )
-    )
+    held = set(session.scalars(migrating().where(Claim.resource.in_(claims), unfinished)))
     resource = next((one for one in claims if one in held), None)
     if resource is not None:
         kind, _, identifier = resource.partition(":")

@@ -11,7 +11,7 @@ from api.methods import operation, room
 from api.methods.call import Call, Struct
 from api.methods.faults import Cause, Object, not_found, refuse
 from api.methods.filters import Columns, IntFilter, Page, Pattern, TextFilter, counted, matching, paged
-from api.methods.lookup import open_datacenter, own, source_disk
+from api.methods.lookup import check_free, datacenter, open_datacenter, own, source_disk
 from api.methods.parameters import Id, Int, Parameters, Text
 from api.methods.snapshotprofile import show as show_profile
 from api.methods.table import method
@@ -206,7 +206,7 @@ def delete(call: Call, disk_id: Id) -> Struct:
     """Erase a disk, which must be detached. Returns a disk_delete operation."""
     with call.store.writing() as session:
         disk = own(session, call, Disk, disk_id)
-        _check_free(disk)
+        check_free(disk)
         return operation.accept(session, call, Planned("disk_delete", disk_id=disk.id))
 
 
@@ -217,7 +217,7 @@ def migrate(call: Call, disk_id: Id, target_dc: Id) -> Struct:
     with call.store.writing() as session:
         disk = own(session, call, Disk, disk_id)
         target = room.other(session, disk.datacenter_id, target_dc, "target_dc")
-        _check_free(disk)
+        check_free(disk)
         if disk.type == "snapshot" and session.get(Disk, disk.source_id) is not None:
             raise refuse(
                 Object.SNAPSHOT,
@@ -240,8 +240,7 @@ def migrate(call: Call, disk_id: Id, target_dc: Id) -> Struct:
 def list_kernels(call: Call, datacenter_id: Id) -> Struct:
     """List the kernels that a disk may be booted with, by flavour."""
     with call.store.reading() as session:
-        if session.get(Datacenter, datacenter_id) is None:
-            raise not_found(Object.DATACENTER, datacenter_id)
+        datacenter(session, datacenter_id)
     return {flavour: list(names) for flavour, names in KERNELS.items()}
 
 
@@ -250,16 +249,6 @@ def list_options(_call: Call, kernel_version: Text) -> Struct:
     """List the options that a kernel may be given: none, because a guest boots its own."""
     _checked_kernel(kernel_version)
     return {}
-
-
-def _check_free(disk: Disk) -> None:
-    if disk.vm_id is not None:
-        raise refuse(
-            Object.DISK,
-            Cause.ATTACHED,
-            f"disk#{disk.id} is attached to vm#{disk.vm_id}: detach it first",
-            "disk_id",
-        )
 
 
 def make_record(

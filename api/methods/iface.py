@@ -12,7 +12,7 @@ from api.methods import operation, room
 from api.methods.call import Call, Struct
 from api.methods.faults import Cause, Object, refuse
 from api.methods.filters import Columns, IntFilter, Page, TextFilter, counted, matching, paged
-from api.methods.lookup import open_datacenter, own
+from api.methods.lookup import check_free, check_open, open_datacenter, own
 from api.methods.parameters import Double, Id, IpVersion, Parameters, Text
 from api.methods.table import method
 from api.operations.addresses import give, give_private
@@ -181,7 +181,7 @@ def delete(call: Call, iface_id: Id) -> Struct:
     operation."""
     with call.store.writing() as session:
         iface = own(session, call, Iface, iface_id)
-        _check_free(iface)
+        check_free(iface)
         return operation.accept(session, call, Planned("iface_delete", iface_id=iface.id))
 
 
@@ -192,21 +192,11 @@ def migrate(call: Call, iface_id: Id, target_dc: Id) -> Struct:
     with call.store.writing() as session:
         iface = own(session, call, Iface, iface_id)
         target = room.other(session, iface.datacenter_id, target_dc, "target_dc")
-        _check_free(iface)
+        check_free(iface)
         reason = room.unmovable(iface)
         if reason is not None:
             raise refuse(Object.IFACE, Cause.INCOMPATIBILITY, reason, "iface_id")
-        open_datacenter(session, target.id, "target_dc")
+        check_open(target, "target_dc")
         params = {"from_dc_id": iface.datacenter_id, "to_dc_id": target.id}
         planned = Planned("hosting_migration_iface", iface_id=iface.id, params=params)
         return operation.accept(session, call, planned, datacenter_id=target.id)
-
-
-def _check_free(iface: Iface) -> None:
-    if iface.vm_id is not None:
-        raise refuse(
-            Object.IFACE,
-            Cause.ATTACHED,
-            f"iface#{iface.id} is attached to vm#{iface.vm_id}: detach it first",
-            "iface_id",
-        )

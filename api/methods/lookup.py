@@ -37,14 +37,42 @@ def source_disk(session: Session, call: Call, identifier: int) -> Disk:
     return disk
 
 
-def open_datacenter(session: Session, identifier: int, field: str = "datacenter_id") -> Datacenter:
-    """A datacenter in which objects may be created; raises a fault when it is unknown or closed."""
-    datacenter = session.get(Datacenter, identifier)
-    if datacenter is None:
+def datacenter(session: Session, identifier: int) -> Datacenter:
+    """The datacenter `identifier`; raises the NOTFOUND fault."""
+    found = session.get(Datacenter, identifier)
+    if found is None:
         raise not_found(Object.DATACENTER, identifier)
-    if datacenter.iaas_closed_for == "ALL":
-        raise refuse(Object.DATACENTER, Cause.STATE, f"datacenter {datacenter.dc_code} is closed", field)
-    return datacenter
+    return found
+
+
+def is_closed(record: Datacenter) -> bool:
+    """Whether nothing can be made in the datacenter, nor come to it."""
+    return record.iaas_closed_for == "ALL"
+
+
+def check_open(record: Datacenter, field: str = "datacenter_id") -> None:
+    """Refuse a datacenter that is closed."""
+    if is_closed(record):
+        raise refuse(Object.DATACENTER, Cause.STATE, f"datacenter {record.dc_code} is closed", field)
+
+
+def open_datacenter(session: Session, identifier: int) -> Datacenter:
+    """A datacenter in which objects may be created; raises a fault when it is unknown or closed."""
+    found = datacenter(session, identifier)
+    check_open(found)
+    return found
+
+
+def check_free(record: Disk | Iface) -> None:
+    """Refuse a disk or an interface that a VM has."""
+    if record.vm_id is not None:
+        kind = record.__tablename__
+        raise refuse(
+            _SUBJECTS[type(record)],
+            Cause.ATTACHED,
+            f"{kind}#{record.id} is attached to vm#{record.vm_id}: detach it first",
+            f"{kind}_id",
+        )
 
 
 def is_leaving(session: Session, disk: Disk) -> bool:

@@ -22,7 +22,7 @@ from api.methods.filters import (
 from api.methods.parameters import Date, Id, Parameters
 from api.methods.table import method
 from api.operations.cancel import NotCancellable, cancel
-from api.operations.jobs import Planned
+from api.operations.jobs import MIGRATION, Planned
 from api.store.models import Disk, Job, Operation, now
 
 _FINISHED = frozenset(("DONE", "ERROR", "CANCEL", "SUPPORT"))
@@ -119,8 +119,8 @@ def _eta(record: Operation) -> int:
 
 
 def _infos(record: Operation) -> Struct:
-    if record.type.startswith("hosting_migration_"):
-        action, product = "migrate", record.type.removeprefix("hosting_migration_")
+    if record.type.startswith(MIGRATION):
+        action, product = "migrate", record.type.removeprefix(MIGRATION)
     else:
         product, _, action = record.type.partition("_")
     concerned = record.params.get(f"{product}_id")

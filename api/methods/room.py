@@ -6,7 +6,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.methods.call import Call
-from api.methods.faults import Cause, Object, not_found, refuse
+from api.methods.faults import Cause, Object, refuse
+from api.methods.lookup import datacenter, is_closed
+from api.operations.jobs import MIGRATION
 from api.operations.run import UNFINISHED
 from api.store.models import Datacenter, Disk, Iface, Operation
 
@@ -20,9 +22,7 @@ def others(session: Session, datacenter_id: int) -> Sequence[Datacenter]:
 
 def other(session: Session, datacenter_id: int, wanted: int, field: str) -> Datacenter:
     """The datacenter `wanted`; raises a fault when there is none, or when it is the one at hand."""
-    found = session.get(Datacenter, wanted)
-    if found is None:
-        raise not_found(Object.DATACENTER, wanted)
+    found = datacenter(session, wanted)
     if found.id == datacenter_id:
         raise refuse(
             Object.DATACENTER, Cause.VALUE, f"{field}: it is in datacenter {found.dc_code} already", field
@@ -35,35 +35,25 @@ def needed(disks: Sequence[Disk]) -> int:
     return sum(disk.size + sum(snapshot.size for snapshot in disk.snapshots) for disk in disks)
 
 
-def is_closed(datacenter: Datacenter) -> bool:
-    """Whether nothing can be made in the datacenter, nor come to it."""
-    return datacenter.iaas_closed_for == "ALL"
-
-
-def obstacle(session: Session, call: Call, datacenter: Datacenter, size: int) -> str | None:
+def obstacle(session: Session, call: Call, target: Datacenter, size: int) -> str | None:
     """Why nothing of `size` MiB can be migrated to the datacenter now; None when it can."""
-    if is_closed(datacenter):
-        return f"datacenter {datacenter.dc_code} is closed"
-    room = call.services.room(datacenter.pool)
+    if is_closed(target):
+        return f"datacenter {target.dc_code} is closed"
+    room = call.services.room(target.pool)
     if not room.active:
-        return f"the storage pool of datacenter {datacenter.dc_code} does not run"
-    free = room.free - _promised(session, datacenter)
+        return f"the storage pool of datacenter {target.dc_code} does not run"
+    free = room.free - _promised(session, target)
     if size > free:
-        return f"datacenter {datacenter.dc_code} has {max(0, free)} MiB left, and {size} may be needed"
+        return f"datacenter {target.dc_code} has {max(0, free)} MiB left, and {size} may be needed"
     return None
 
 
-def _promised(session: Session, datacenter: Datacenter) -> int:
+def _promised(session: Session, target: Datacenter) -> int:
     """The space, in MiB, that other migrations on their way to the datacenter may need."""
     coming = session.scalars(
-        select(Operation).where(
-            Operation.type.in_(("hosting_migration_vm", "hosting_migration_disk")),
-            Operation.step.in_(UNFINISHED),
-        )
+        select(Operation).where(Operation.type.startswith(MIGRATION), Operation.step.in_(UNFINISHED))
     )
-    return sum(
-        int(one.params.get("size", 0)) for one in coming if one.params.get("to_dc_id") == datacenter.id
-    )
+    return sum(int(one.params.get("size", 0)) for one in coming if one.params.get("to_dc_id") == target.id)
 
 
 def unmovable(iface: Iface) -> str | None:

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Select, event, select
 from sqlalchemy.orm import Session
 
 from api.store.models import Account, Claim, Job, Operation
+
+MIGRATION = "hosting_migration_"
+"""What the names of migrations' workflows and operations begin with."""
 
 
 class DryRunPassed(Exception):
@@ -95,6 +98,11 @@ class Jobs:
     def tell_after(self, session: Session, job_id: int) -> None:
         """Let the running job see what it was told once `session` has committed."""
         event.listen(session, "after_commit", lambda _session: self._tell(job_id), once=True)
+
+
+def migrating() -> Select[str]:
+    """The resources that migrations have claimed."""
+    return select(Claim.resource).join(Job).where(Job.workflow.startswith(MIGRATION))
 
 
 def _params(origin: Origin, plan: Planned) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from sqlalchemy import String, cast, literal, select
 from sqlalchemy.orm import Session
 
 from api.operations.disk import volume_name
-from api.operations.jobs import Jobs, Origin, Planned
+from api.operations.jobs import Jobs, Origin, Planned, migrating
 from api.settings import ScheduleSettings, SnapshotProfileSettings
 from api.store.database import Store
-from api.store.models import Account, Claim, Disk, Job, now
+from api.store.models import Account, Disk, now
 
 log = logging.getLogger(__name__)
 
@@ -66,15 +66,14 @@ class Schedules:
     def tick(self) -> None:
         """Take the snapshots that are due now, and delete those that are too many."""
         moment = self._clock()
-        # what is to move takes along the snapshots that it had when that was accepted
-        to_move = select(Claim.resource).join(Job).where(Job.workflow.startswith("hosting_migration_"))
         with self._store.writing() as session:
             disks = session.scalars(
                 select(Disk).where(
                     Disk.snapshot_profile_id.in_(self._profiles),
                     Disk.type == "data",
                     Disk.state == "created",
-                    (literal("disk:") + cast(Disk.id, String)).not_in(to_move),
+                    # what is to move takes along the snapshots that it had when that was accepted
+                    (literal("disk:") + cast(Disk.id, String)).not_in(migrating()),
                 )
             ).all()
             for disk in disks:

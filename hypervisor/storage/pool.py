@@ -41,7 +41,7 @@ def ensure(connection: libvirt.virConnect, name: str, path: Path) -> None:
             if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:
                 raise
             pool = connection.storagePoolDefineXML(xml)
-        target = etree.fromstring(pool.XMLDesc().encode()).findtext("target/path")
+        target = folder(pool)
         if target != str(path):
             raise HypervisorError(
                 f"the storage pool {name} exists and is kept in {target}, not in {path}: "
@@ -75,6 +75,11 @@ def lookup(connection: libvirt.virConnect, name: str) -> libvirt.virStoragePool:
     """The pool's handle."""
     with explained(f"storage pool {name}"):
         return connection.storagePoolLookupByName(name)
+
+
+def folder(pool: libvirt.virStoragePool) -> str:
+    """The folder of the pool, which may be stopped; raises `libvirt.libvirtError`."""
+    return etree.fromstring(pool.XMLDesc().encode()).findtext("target/path") or ""
 
 
 def refresh(connection: libvirt.virConnect, name: str) -> None:
@@ -134,9 +139,8 @@ def _seen(connection: libvirt.virConnect, pool: libvirt.virStoragePool) -> int |
     """The space free in the pool's folder, in MiB, when that is within reach."""
     if urlsplit(connection.getURI()).hostname:
         return None
-    folder = etree.fromstring(pool.XMLDesc().encode()).findtext("target/path")
     try:
-        found = os.statvfs(folder or "")
+        found = os.statvfs(folder(pool))
     except OSError:
         return None
     # libvirt may be in another file system than the service: one of another size cannot be the same
@@ -151,7 +155,6 @@ def start(connection: libvirt.virConnect, name: str) -> None:
     with explained(f"storage pool {name}"):
         if pool.isActive():
             return
-        folder = etree.fromstring(pool.XMLDesc().encode()).findtext("target/path")
         try:
             pool.create()
         except libvirt.libvirtError as error:
@@ -159,7 +162,7 @@ def start(connection: libvirt.virConnect, name: str) -> None:
                 return
             raise HypervisorError(
                 f"storage pool {name} does not start ({error.get_error_message()}): "
-                f"see that {folder} is there and mounted, then run virsh pool-start {name}"
+                f"see that {folder(pool)} is there and mounted, then run virsh pool-start {name}"
             ) from error
 
 

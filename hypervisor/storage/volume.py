@@ -15,8 +15,8 @@ from lxml.builder import E
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import LibvirtError, NoVolume, explained
 from hypervisor.storage import content as contents
+from hypervisor.storage.pool import folder, refresh
 from hypervisor.storage.pool import lookup as lookup_pool
-from hypervisor.storage.pool import refresh
 
 _MIB = 2**20
 # in seconds: libvirt finishes a volume although the service that asked for it was killed
@@ -54,8 +54,7 @@ def place(connection: libvirt.virConnect, pool: str, name: str) -> Path:
     """Where a volume of that name is on the host, or would be, whether the pool runs or not."""
     handle = lookup_pool(connection, pool)
     with explained(f"folder of storage pool {pool}"):
-        folder = etree.fromstring(handle.XMLDesc().encode()).findtext("target/path")
-    return Path(folder or "") / name
+        return Path(folder(handle)) / name
 
 
 def _path(volume: libvirt.virStorageVol, name: str) -> Path:

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 from api.methods import operation, room
 from api.methods.call import Call, Struct
 from api.methods.faults import Cause, Object, refuse
-from api.methods.lookup import own
+from api.methods.lookup import is_closed, own
 from api.methods.parameters import Id, Parameters
 from api.methods.table import method
 from api.operations.jobs import Planned
@@ -43,7 +43,7 @@ def can_migrate(call: Call, vm_id: Id) -> Struct:
         others = room.others(session, vm.datacenter_id)
         possible = [one.dc_code for one in others if room.obstacle(session, call, one, size) is None]
         # clients say of what suits and is not possible that it is not open yet
-        matched = possible or [one.dc_code for one in others if room.is_closed(one)]
+        matched = possible or [one.dc_code for one in others if is_closed(one)]
         return {"can_migrate": bool(possible), "matched": matched[:1], "can_migrate_to": possible}
 
 

@@ -12,7 +12,7 @@ from api.operations.migration.plan import Copy
 from api.operations.run import Run
 from api.store.models import Vm
 from hypervisor.domain import mirror, power
-from hypervisor.domain.mirror import Progress
+from hypervisor.domain.mirror import Mirror, Progress
 from hypervisor.events import Watch
 from hypervisor.libvirt_errors import Unavailable
 from hypervisor.storage import offline, volume
@@ -87,15 +87,14 @@ async def in_step(run: Run, vm_id: int, copies: Sequence[Copy]) -> None:
     go on without it.
     """
     backend, pace = run.backend, Pace()
-    uuid = await asyncio.to_thread(_uuid, backend, vm_id)
+    uuid = await asyncio.to_thread(uuid_of, backend, vm_id)
     with backend.connection.events.watching(uuid) as watch:
-        begun = False
+        mirrors: list[Mirror] = []
         while True:
             try:
-                if not begun:
-                    await asyncio.to_thread(_begin, backend, uuid, copies)
-                    begun = True
-                progress = await asyncio.to_thread(_progress, backend, uuid, copies)
+                if not mirrors:
+                    mirrors = await asyncio.to_thread(_begin, backend, uuid, copies)
+                progress = await asyncio.to_thread(_progress, backend, uuid, mirrors)
             except Unavailable:
                 await run.heed(finalize=False)
                 await hear(run, watch, _SHOWN)
@@ -115,7 +114,7 @@ async def at_rest(run: Run, vm_id: int) -> None:
     Raises `Cancelled`.
     """
     backend = run.backend
-    uuid = await asyncio.to_thread(_uuid, backend, vm_id)
+    uuid = await asyncio.to_thread(uuid_of, backend, vm_id)
     with backend.connection.events.watching(uuid) as watch:
         while not await asyncio.to_thread(powered, backend, vm_id):
             if await run.heed(finalize=backend.migration.finalize):
@@ -134,18 +133,20 @@ async def hear(run: Run, watch: Watch, patience: float) -> None:
 
 def powered(backend: Backend, vm_id: int) -> bool:
     """Whether the machine is on."""
-    return power.state(backend.handle(), _uuid(backend, vm_id)).powered
+    return power.state(backend.handle(), uuid_of(backend, vm_id)).powered
 
 
-def _uuid(backend: Backend, vm_id: int) -> str:
+def uuid_of(backend: Backend, vm_id: int) -> str:
+    """The UUID of the VM's domain."""
     with backend.store.reading() as session:
         return session.get_one(Vm, vm_id).uuid
 
 
-def _begin(backend: Backend, uuid: str, copies: Sequence[Copy]) -> None:
-    bandwidth = backend.migration.bandwidth * 2**20
-    mirror.begin(backend.handle(), uuid, plan.mirrors(backend, copies), bandwidth)
+def _begin(backend: Backend, uuid: str, copies: Sequence[Copy]) -> list[Mirror]:
+    mirrors = plan.mirrors(backend, copies)
+    mirror.begin(backend.handle(), uuid, mirrors, backend.migration.bandwidth * 2**20)
+    return mirrors
 
 
-def _progress(backend: Backend, uuid: str, copies: Sequence[Copy]) -> Progress:
-    return mirror.progress(backend.handle(), uuid, plan.mirrors(backend, copies))
+def _progress(backend: Backend, uuid: str, mirrors: Sequence[Mirror]) -> Progress:
+    return mirror.progress(backend.handle(), uuid, mirrors)

@@ -37,9 +37,11 @@ async def migrate_iface(run: Run, iface_id: int, datacenter_id: int) -> None:
 
 def depart(backend: Backend, disk_id: int, datacenter_id: int) -> Move:
     """Name the copies, and show the disks as on their way; raises `OperationFailed` when there is no room."""
-    with backend.store.writing() as session:
+    with backend.store.reading() as session:
         move = plan.of(session, [session.get_one(Disk, disk_id)], [], datacenter_id)
-        plan.check_room(backend, move)
+    # libvirt is asked before the records are locked: whoever writes would wait for it
+    plan.check_room(backend, move)
+    with backend.store.writing() as session:
         plan.show_disks(session, move, "being_migrated")
     return move
 

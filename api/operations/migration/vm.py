@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from api.operations.backend import Backend
 from api.operations.engine import workflow
 from api.operations.migration import arrival, copying, plan
+from api.operations.migration.copying import uuid_of
 from api.operations.migration.plan import Copy, Move
 from api.operations.observer import settle, state_of
 from api.operations.run import OperationFailed, Run
@@ -74,20 +75,29 @@ async def carry(run: Run, vm_id: int, move: Move) -> None:
 def depart(backend: Backend, vm_id: int, datacenter_id: int) -> Move:
     """Name the copies, and show the VM and its disks as on their way; raises `OperationFailed` when there is
     no room for them, or when the VM has been locked."""
+    with backend.store.reading() as session:
+        vm = session.get_one(Vm, vm_id)
+        _check_unlocked(vm)
+        move = plan.of(session, vm.disks, vm.ifaces, datacenter_id, vm)
+    # libvirt is asked before the records are locked: whoever writes would wait for it
+    plan.check_room(backend, move)
     with backend.store.writing() as session:
         vm = session.get_one(Vm, vm_id)
-        if vm.state == "locked":
-            raise OperationFailed(f"vm#{vm_id} was locked meanwhile: migrate it when it is unlocked")
-        move = plan.of(session, vm.disks, vm.ifaces, datacenter_id, vm)
-        plan.check_room(backend, move)
+        _check_unlocked(vm)
         vm.state, vm.is_migrating = "being_migrated", True
         plan.show_disks(session, move, "being_migrated")
     return move
 
 
+def _check_unlocked(vm: Vm) -> None:
+    if vm.state == "locked":
+        raise OperationFailed(f"vm#{vm.id} was locked meanwhile: migrate it when it is unlocked")
+
+
 def lay_out(backend: Backend, vm_id: int, move: Move) -> list[Copy]:
     """Make the volumes of the copies that are not the VM's disks yet; returns those copies."""
-    remaining = [copy for copy in move.copies if copy not in moved(backend, vm_id, move)]
+    used = moved(backend, vm_id, move)
+    remaining = [copy for copy in move.copies if copy not in used]
     _end_mirrors(backend, vm_id, move)
     plan.make_volumes(backend, remaining)
     return remaining
@@ -102,7 +112,7 @@ def switch(backend: Backend, vm_id: int, move: Move, on: bool) -> str | None:
     if not on:
         return "" if copying.powered(backend, vm_id) else None
     try:
-        mirror.switch(backend.handle(), _uuid(backend, vm_id), plan.mirrors(backend, move.plugged))
+        mirror.switch(backend.handle(), uuid_of(backend, vm_id), plan.mirrors(backend, move.plugged))
     except MachineStopped:
         return ""
     except Unavailable:
@@ -115,7 +125,7 @@ def switch(backend: Backend, vm_id: int, move: Move, on: bool) -> str | None:
 
 def moved(backend: Backend, vm_id: int, move: Move) -> list[Copy]:
     """The copies of what the VM no longer uses: now, or at its next start when it is off."""
-    used = mirror.places(backend.handle(), _uuid(backend, vm_id))
+    used = mirror.places(backend.handle(), uuid_of(backend, vm_id))
     paths = {defined if live is None else live for live, defined in used.values()}
     return [copy for copy in move.plugged if paths and plan.source_of(backend, copy) not in paths]
 
@@ -134,7 +144,9 @@ def arrive(backend: Backend, vm_id: int, move: Move) -> None:
 
 def leave(backend: Backend, vm_id: int, move: Move) -> None:
     """Give the old addresses back; delete the sources once nothing uses them, now or at the next start."""
-    used = {path for both in mirror.places(backend.handle(), _uuid(backend, vm_id)).values() for path in both}
+    used = {
+        path for both in mirror.places(backend.handle(), uuid_of(backend, vm_id)).values() for path in both
+    }
     for copy in move.plugged:
         path = plan.source_of(backend, copy)
         if path in used:
@@ -161,9 +173,4 @@ def stay(backend: Backend, vm_id: int, move: Move) -> None:
 
 
 def _end_mirrors(backend: Backend, vm_id: int, move: Move) -> None:
-    mirror.abandon(backend.handle(), _uuid(backend, vm_id), plan.mirrors(backend, move.plugged))
-
-
-def _uuid(backend: Backend, vm_id: int) -> str:
-    with backend.store.reading() as session:
-        return session.get_one(Vm, vm_id).uuid
+    mirror.abandon(backend.handle(), uuid_of(backend, vm_id), plan.mirrors(backend, move.plugged))
