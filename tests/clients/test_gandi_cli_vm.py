@@ -157,3 +157,51 @@ def test_nobody_waits_in_the_background(world: World, gandi: Gandi, web: Struct)
 def _memory(guest: Guest) -> int:
     """The guest's memory in MiB, but for what its kernel keeps for itself."""
     return int(guest.run("awk '/^MemTotal/ {print $2}' /proc/meminfo")) // 1024
+
+
+def _awaited(world: World, vm_id: int) -> Struct:
+    """The migration of the VM, once it waits to be finalized."""
+
+    def found() -> Struct:
+        wanted = {"type": "hosting_migration_vm", "step": "RUN", "vm_id": vm_id}
+        listed = world.client.call("operation.list", wanted)
+        return next((one for one in listed if one["params"]["inner_step"] == "wait_finalize"), {})
+
+    return until(found, 60, f"a migration of vm {vm_id} waits to be finalized")
+
+
+def test_migrate(world: World, gandi: Gandi) -> None:
+    """To the other datacenter in the background, and back with somebody who waits for all of it."""
+    (vm,) = world.vms({"hostname": "nomad", "memory": 128})
+    assert gandi.attempt("vm", "migrate", "-f", "--finalize", "nomad").status != 0
+    until(lambda: world.client.call("hosting.vm.can_migrate", vm["id"])["can_migrate"], 75, "there is room")
+    said = gandi.run("vm", "migrate", "-f", "nomad", "--bg")
+    assert "* Starting the migration of VM nomad from datacenter FR-SD5 to LU-BI1" in said.text
+    _awaited(world, vm["id"])
+    said = gandi.work("vm", "migrate", "-f", "--finalize", "nomad")
+    assert "* Finalizing the migration of VM nomad from datacenter FR-SD5 to LU-BI1" in said.text
+    assert "Your VM nomad has been migrated." in said.text
+    assert gandi.run("vm", "info", "nomad").fields["datacenter"] == "LU-BI1"
+
+    until(lambda: world.client.call("hosting.vm.can_migrate", vm["id"])["can_migrate"], 75, "there is room")
+    with gandi.start("vm", "migrate", "-f", "nomad") as waiting:
+        try:
+            _awaited(world, vm["id"])
+            assert waiting.poll() is None
+            gandi.work("vm", "migrate", "-f", "--finalize", "nomad")
+            text, errors = waiting.communicate(timeout=60)
+        finally:
+            waiting.kill()
+    assert (waiting.returncode, errors) == (0, "")
+    assert "100.00%" in text
+    assert "Your VM nomad has been migrated." in text
+    assert world.client.vm(vm["id"])["datacenter_id"] == world.here
+    world.discard(vm["id"])
+
+
+def test_migrate_a_disk(world: World, gandi: Gandi) -> None:
+    (disk,) = world.disks(1, name="parcel")
+    said = gandi.work("disk", "migrate", "-f", "parcel")
+    assert "* Starting the migration of disk parcel from datacenter FR-SD5 to LU-BI1" in said.text
+    assert world.disk(disk)["datacenter_id"] != world.here
+    world.throw_away(disks={disk})
