@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hypervisor.connection import Connection
-from tests.bench import creation, idle, requests
+from tests.bench import creation, idle, migration, requests
 from tests.bench.service import running
 
 _CALLS = ("hosting.vm.info", "operation.info", "hosting.iface.update")
@@ -40,6 +40,14 @@ def main() -> None:
                     f"{requests.percentile(times[method], 50) / requests.percentile(floor, 50):.1f}",
                     target,
                 )
+        moved = migration.measure(client, connection, state)
+        table.add_row(
+            "copy and switch of a migration, against virsh blockcopy --wait --pivot",
+            f"{moved['service']:.2f} s",
+            f"{moved['virsh']:.2f} s",
+            f"{moved['service'] / moved['virsh']:.2f}",
+            "<= 1.1",
+        )
         share, memory = idle.measure(process.pid)
         table.add_row("idle, of one core", f"{share:.2f} %", "", "", "< 2 %")
         table.add_row("memory", f"{memory:.0f} MiB", "", "", "< 150 MiB")

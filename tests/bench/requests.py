@@ -23,7 +23,7 @@ def measure(client: Client) -> dict[str, list[float]]:
     vm_id, operation_id = operations[-1]["vm_id"], operations[-1]["id"]
     (iface,) = client.call("hosting.vm.info", vm_id)["ifaces"]
     iface_id = iface["id"]
-    _wait_for_ssh(iface["ips"][0]["ip"])
+    wait_for_ssh(iface["ips"][0]["ip"])
     times: dict[str, list[float]] = {}
     for number in range(_CALLS):
         calls: list[tuple[str, tuple[object, ...]]] = [
@@ -51,7 +51,7 @@ def served(log: Path) -> dict[str, list[float]]:
     return times
 
 
-def _wait_for_ssh(address: str) -> None:
+def wait_for_ssh(address: str) -> None:
     """A guest that boots would share the two cores with what is measured."""
     deadline = time.monotonic() + _BOOT
     while True:
