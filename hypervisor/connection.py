@@ -1,4 +1,10 @@
-"""The connection to libvirt: one for the process, shared by its threads, restored when it breaks."""
+"""The connection to libvirt: one that hears its events, and beside it one for each thread that asks.
+
+Threads could share one. But then libvirt's client lets one of them wait for the answers to all: with 9.0 one
+was seen to miss that others had asked, whose calls went out with the next keep-alive message, up to five
+seconds later, for as long as that connection lasted. And libvirtd works on no more than five calls of one
+connection at a time (`max_client_requests`), be they as long as they like.
+"""
 
 import contextlib
 import logging
@@ -56,21 +62,33 @@ def _run_event_loop() -> None:
 def answers(uri: str, patience: float = 10.0) -> bool:
     """Whether a libvirt can be reached at `uri` now; one that says nothing for `patience` seconds cannot."""
     _run_event_loop()
-    answered: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    try:
+        _open_within(uri, patience).close()
+    except Unavailable:
+        return False
+    return True
+
+
+def _open_within(uri: str, patience: float) -> libvirt.virConnect:
+    opened: queue.SimpleQueue[libvirt.virConnect | None] = queue.SimpleQueue()
 
     def attempt() -> None:
         try:
-            libvirt.open(uri).close()
-            answered.put(True)
+            opened.put(libvirt.open(uri))
         except libvirt.libvirtError:
-            answered.put(False)
+            opened.put(None)
 
     # opening has no time limit of its own: a libvirtd that is stopped accepts and never answers
-    threading.Thread(target=attempt, name="libvirt-probe", daemon=True).start()
-    try:
-        return answered.get(timeout=patience)
-    except queue.Empty:
-        return False
+    threading.Thread(target=attempt, name="libvirt-opening", daemon=True).start()
+    with contextlib.suppress(queue.Empty):
+        connection = opened.get(timeout=patience)
+        if connection is not None:
+            return connection
+    raise _unavailable(uri)
+
+
+def _unavailable(uri: str) -> Unavailable:
+    return Unavailable(f"libvirt at {uri} does not answer: is libvirtd running?")
 
 
 def open_apart(uri: str) -> libvirt.virConnect:
@@ -96,6 +114,10 @@ class Connection:
         self.events = Events()
         self._keepalive = (keepalive_interval, keepalive_count)
         self._connection: libvirt.virConnect | None = None
+        # counts the connections that were opened, one after the other
+        self._number = 0
+        # of each thread: its connection, and the number at which it was opened
+        self._own = threading.local()
         self._changed = threading.Condition()
         self._ending = threading.Event()
         self._wake = threading.Event()
@@ -120,13 +142,20 @@ class Connection:
         self.events.stop()
 
     def handle(self, wait: float = 0.0) -> libvirt.virConnect:
-        """The open connection; waits up to `wait` seconds for one. Raises `Unavailable`."""
+        """An open connection for the calling thread alone; waits up to `wait` seconds for libvirt. Raises
+        `Unavailable`."""
         with self._changed:
             self._changed.wait_for(lambda: self._usable() is not None or self._ending.is_set(), wait)
-            connection = self._usable()
-        if connection is not None:
-            return connection
-        raise Unavailable(f"libvirt at {self.uri} does not answer: is libvirtd running?")
+            if self._usable() is None:
+                raise _unavailable(self.uri)
+            number = self._number
+        own: libvirt.virConnect | None = getattr(self._own, "connection", None)
+        if own is None or self._own.number != number or not own.isAlive():
+            interval, count = self._keepalive
+            own = _open_within(self.uri, interval * count)
+            _keep_alive(own, self._keepalive)
+            self._own.connection, self._own.number = own, number
+        return own
 
     def _usable(self) -> libvirt.virConnect | None:
         # a connection breaks some moments before the keeper hears of it; asking costs no message
@@ -171,6 +200,7 @@ class Connection:
     def _replace(self, connection: libvirt.virConnect | None) -> None:
         with self._changed:
             self._connection = connection
+            self._number += 1
             self._changed.notify_all()
 
 
@@ -192,8 +222,7 @@ class _Opened:
         self._registered: list[int] = []
         try:
             self.handle.registerCloseCallback(lambda *_: lost(), None)
-            if not self.handle.getType().startswith("TEST"):
-                self.handle.setKeepAlive(*keepalive)
+            _keep_alive(self.handle, keepalive)
             for identifier, callback in _callbacks(publish):
                 self._registered.append(self.handle.domainEventRegisterAny(None, identifier, callback, None))
         except BaseException:
@@ -207,6 +236,12 @@ class _Opened:
                 self.handle.domainEventDeregisterAny(number)
         with contextlib.suppress(libvirt.libvirtError):
             self.handle.unregisterCloseCallback()
+
+
+def _keep_alive(connection: libvirt.virConnect, keepalive: tuple[int, int]) -> None:
+    # the test driver has no other end
+    if not connection.getType().startswith("TEST"):
+        connection.setKeepAlive(*keepalive)
 
 
 def _callbacks(publish: Callable[[Event], None]) -> list[tuple[int, Callable[..., None]]]:

@@ -11,7 +11,7 @@ from tests.coverage import recorder
 from tests.service.client import Client, Struct, address
 from tests.service.guest import BOOT, Guest, Identity, make_identity
 from tests.service.host import Host
-from tests.service.process import Service
+from tests.service.process import LIVING, Service
 
 NewService = Callable[..., Service]
 Reach = Callable[..., Guest]
@@ -25,13 +25,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what a service wrote when a test with it fails."""
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the services wrote when a test fails."""
     report = yield
     if report.failed:
-        for name, value in getattr(item, "funcargs", {}).items():
-            if isinstance(value, Service):
-                report.sections.append((f"the end of the log of {name}", value.log[-4000:]))
+        for one in LIVING:
+            report.sections.append((f"the end of the log of service {one.number}", one.log[-4000:]))
     return report
 
 

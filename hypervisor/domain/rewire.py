@@ -25,11 +25,13 @@ _LOOK = 0.05
 
 
 def rewire(connection: libvirt.virConnect, uuid: str, interface: InterfaceSpec) -> None:
-    """Put the running domain's interface of that alias on `interface.network`; the rest of it stays.
+    """Put the running domain's interface of that alias on `interface.network`, with its cable pulled; the
+    rest of it stays.
 
-    So do its tap and what limits it. Does nothing when the domain is off, when it has no such interface, or
-    when that is there already. The definition for the next start is the caller's affair (`power.define`).
-    The guest does not notice: `renew`. Raises `LibvirtError`.
+    So do its tap and what limits it. `renew` puts the cable back: the guest has no use for the new network
+    before it asks for its address there. Does nothing when the domain is off, when it has no such interface,
+    or when that is there already. The definition for the next start is the caller's affair (`power.define`).
+    Raises `LibvirtError`.
     """
 
     def move(card: etree._Element) -> bool:
@@ -39,6 +41,7 @@ def rewire(connection: libvirt.virConnect, uuid: str, interface: InterfaceSpec) 
         # libvirt adds the bridge and the port, which are the old network's
         source.attrib.clear()
         source.set("network", interface.network)
+        _set_link(card, "down")
         return True
 
     _change(connection, uuid, interface.alias, f"move to network {interface.network}", move)
@@ -65,15 +68,17 @@ def renew(
 ) -> bool:
     """Make the guest ask DHCP for its addresses anew; whether it took one of those `expected` on `network`.
 
-    Its cable is pulled for a quarter of a second and, as long as it does not ask within `patience` seconds,
-    for longer, twice. Without an answer (no client, or a deaf one) the guest is left to itself: it asks when
-    its lease ends. One address is enough: the guest asks for the others in the same moment, if at all. False
-    too when the domain is off or paused. Blocks. Raises `NoNetwork`, `ForeignNetwork`, `LibvirtError`.
+    Its cable is pulled, if it is in, and put back after a quarter of a second; as long as the guest does not
+    ask within `patience` seconds, that is done for longer, twice. Without an answer (no client, or a deaf
+    one) the guest is left to itself: it asks when its lease ends. One address is enough: the guest asks for
+    the others in the same moment, if at all. False too when the domain is off or paused. The cable is in
+    afterwards. Blocks. Raises `NoNetwork`, `ForeignNetwork`, `LibvirtError`.
     """
     mac = normal_mac(mac)
     before = set(leases(connection, network))
     for seconds in _PULLS:
         if state(connection, uuid) is not State.RUNNING:
+            plug_cable(connection, uuid, alias)
             return False
         pull_cable(connection, uuid, alias)
         try:

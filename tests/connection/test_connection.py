@@ -86,6 +86,11 @@ def test_handle_serves_many_threads(connect: Connect, relay: Relay) -> None:
 
     with ThreadPoolExecutor(32) as pool:
         assert len(set(pool.map(ask, range(200)))) == 1
+    # each has its own, and keeps it
+    here = connection.handle()
+    assert connection.handle() is here
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(connection.handle).result() is not here
     connection.stop()
     with pytest.raises(Unavailable):
         connection.handle(wait=10)

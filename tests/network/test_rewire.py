@@ -242,7 +242,8 @@ def test_a_deaf_guest_is_left_to_itself(
     rewire.rewire(connection, machine.uuid, there.interface)
     assert not rewire.renew(connection, machine.uuid, ALIAS, MAC, there.spec.name, there.addresses[:1])
     rewire.rewire(connection, machine.uuid, here.interface)
-    # the cable is in
+    assert not answers(here.addresses[0], 0.5)
+    rewire.plug_cable(connection, machine.uuid, ALIAS)
     assert answers(here.addresses[0])
 
 

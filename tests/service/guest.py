@@ -64,7 +64,8 @@ class Guest:
                 "ssh", "-F", "/dev/null", "-i", str(self.identity.file),
                 "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=5",
                 "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-                "-o", "LogLevel=ERROR",
+                # a guest that is reset in the middle of a session says nothing any more
+                "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3", "-o", "LogLevel=ERROR",
                 "-l", self.user, self.address, command,
             ],
             check=False, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL,

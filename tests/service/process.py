@@ -51,6 +51,10 @@ def datacenters(number: int) -> tuple[DatacenterSettings, DatacenterSettings]:
     return one(0, "FR-SD5", "FR", "Bissy", "France"), one(1, "LU-BI1", "LU", "Bissen", "Luxembourg")
 
 
+# those that have not been disposed of
+LIVING: list["Service"] = []
+
+
 class Service:
     """A service with a state folder, a port, datacenters and numbers of its own.
 
@@ -87,6 +91,7 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[Client] = []
         self._prepare(image)
+        LIVING.append(self)
 
     def _prepare(self, image: str) -> None:
         built = IMAGES / f"{image}.qcow2"
@@ -238,6 +243,7 @@ class Service:
 
     def dispose(self) -> None:
         """End it and remove all it made."""
+        LIVING.remove(self)
         for client in self._clients:
             client.close()
         if self._process is not None:

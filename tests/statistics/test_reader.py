@@ -121,7 +121,8 @@ def test_a_stuck_qemu_costs_the_others_nothing(five: list[DomainSpec], many: tup
                 assert [each.alias for each in one.disks] == ([] if number == 2 else [f"ua-disk-{number}"])
                 fresh = rates.take(time.time(), number + 1, one)
                 assert ("vbd.bytes" in {source.metric for source, _ in fresh}) == (number != 2 and round_ > 0)
-        assert few.unanswered == 1
+        # on a busy machine a question to the others may have been given up too
+        until(lambda: few.unanswered == 1, 10, "one question is left")
     # the question that was left alone ends with the QEMU that it waited for
     until(lambda: few.unanswered == 0, 10, "the forgotten question is answered")
     assert all(one.answered for one in few.read(asked))
@@ -145,7 +146,7 @@ def test_a_stuck_qemu_can_still_be_cut_off(connection: libvirt.virConnect, five:
     asked = {one.uuid for one in five}
     with stopped(five[1]):
         reader.read(asked)
-        assert reader.unanswered == 1
+        until(lambda: reader.unanswered == 1, 10, "one question is left")
         power.cut_off(connection, five[1].uuid)
     until(lambda: reader.unanswered == 0, 10, "the question ends with its QEMU")
     assert {one.uuid for one in reader.read(asked)} == asked - {five[1].uuid}

@@ -88,6 +88,8 @@ def renew(backend: Backend, vm_id: int) -> list[str]:
             for iface in vm.ifaces
         ]
     if power.state(connection, vm.uuid) is not power.State.RUNNING:
+        for card, _ in cards:
+            rewire.plug_cable(connection, vm.uuid, card.alias)
         return []
     return [card.mac for card, wanted in cards if not _renewed(backend, vm.uuid, card, wanted)]
 
@@ -104,4 +106,5 @@ def _renewed(
         raise
     except HypervisorError as error:
         log.warning("%s: its guest could not be told of its new addresses: %s", card.mac, error)
+        rewire.plug_cable(backend.handle(), uuid, card.alias)
         return False
