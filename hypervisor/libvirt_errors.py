@@ -33,8 +33,7 @@ class NoVolume(LibvirtError):
 
 
 class Busy(LibvirtError):
-    """libvirt is at something else with the object, and was so for half a minute: a new libvirtd takes a
-    minute for a domain whose start the old one did not finish."""
+    """libvirt is at something else with the object, and was so for half a minute."""
 
 
 # a call that ended because the connection did (nova tells a broken connection by the same two)

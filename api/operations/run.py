@@ -127,8 +127,8 @@ class Run:
     ) -> AsyncIterator[None]:
         """When the block fails, take back what it did with `undo`, then end the job's operations in ERROR.
 
-        Without libvirt nothing can be taken back: the operations end at once then, and `undo` runs when
-        libvirt is back. One that is busy with the object is asked again.
+        Without libvirt nothing can be taken back, nor with one that does not let go of the object: the
+        operations end then, and `undo` is repeated until it succeeds.
         """
         try:
             yield
@@ -138,10 +138,8 @@ class Run:
                     try:
                         await self.step(undo, *args, **kwargs)
                         break
-                    except Busy:
-                        # it was waited for already
-                        continue
-                    except Unavailable:
+                    except (Busy, Unavailable) as obstacle:
+                        log.warning("job %d is not undone yet: %s", self.job_id, obstacle)
                         await asyncio.to_thread(fail_job, self.backend.store, self.job_id, error)
                         await watch.next(_RETRY)
             await asyncio.to_thread(fail_job, self.backend.store, self.job_id, error)

@@ -14,7 +14,7 @@ from lxml.builder import E
 
 from hypervisor.domain.spec import DomainSpec
 from hypervisor.domain.xml import NAMESPACE, parse, parse_labels, render
-from hypervisor.libvirt_errors import LibvirtError, NoDomain, explained
+from hypervisor.libvirt_errors import Busy, LibvirtError, NoDomain, explained
 
 
 class State(StrEnum):
@@ -33,6 +33,7 @@ class State(StrEnum):
 
 _RUNNING = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED, libvirt.VIR_DOMAIN_SHUTDOWN)
 _PAUSED = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED)
+_STARTING = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP]
 
 
 def _state(number: int) -> State:
@@ -191,8 +192,17 @@ def cut_off(connection: libvirt.virConnect, uuid: str) -> None:
     """Pull the plug, unless the domain is off or gone. Takes 0.2 seconds; up to 15 for a QEMU that hangs."""
     with contextlib.suppress(NoDomain):
         domain = lookup(connection, uuid)
-        with explained(f"power-off of domain {domain.name()}"):
-            _destroy(domain)
+        try:
+            with explained(f"power-off of domain {domain.name()}"):
+                _destroy(domain)
+        except Busy as error:
+            if domain.state() == _STARTING:
+                raise Busy(
+                    f"{error}: its start was cut short by the end of libvirtd, whose successor waits for it "
+                    f"in vain. Stop libvirtd, remove /run/libvirt/qemu/{domain.name()}.xml, start libvirtd",
+                    error.code,
+                ) from error
+            raise
 
 
 def _destroy(domain: libvirt.virDomain) -> None:

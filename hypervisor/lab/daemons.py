@@ -1,6 +1,7 @@
 """libvirtd and virtlogd of a lab: start, ask whether they answer, know them again when they end."""
 
 import os
+import re
 import signal
 import socket
 import struct
@@ -15,6 +16,7 @@ PROGRAMS = ("libvirtd", "virtlogd")
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LOGS = Path("/var/log/libvirt")
+_STATUS = Path("/run/libvirt/qemu")
 _SOCKETS = {"libvirtd": "/run/libvirt/libvirt-sock", "virtlogd": "/run/libvirt/virtlogd-sock"}
 
 # The smallest question of libvirt's wire protocol (program, version, procedure AUTH_LIST, call, serial,
@@ -62,6 +64,16 @@ class Daemon:
             setsigmask=[],
             setsigdef=[signal.SIGPIPE, signal.SIGINT],
         )
+
+    def forget_unborn(self) -> None:
+        """Let the next libvirtd know nothing of domains that this one ended in the middle of starting.
+
+        libvirt 9.0 would take one without a process for a running one whose start goes on, and refuse for
+        ever to stop it.
+        """
+        for status in _STATUS.glob("*.xml"):
+            if re.search(rb"<domstatus [^>]*pid='0'", status.read_bytes()):
+                status.unlink()
 
     def answers(self, patience: float) -> bool:
         """Whether it answers on its socket within ``patience`` seconds."""

@@ -137,6 +137,7 @@ class _Init:
         for daemon in self._daemons:
             if daemon.pid == pid:
                 if time.monotonic() - daemon.started > 1:
+                    daemon.forget_unborn()
                     daemon.start()
                 else:
                     complain(str(daemon.failure()))

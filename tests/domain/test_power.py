@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import libvirt
 import pytest
@@ -17,7 +18,7 @@ from hypervisor.domain import power
 from hypervisor.domain.power import State
 from hypervisor.domain.spec import DomainSpec
 from hypervisor.events import Kind
-from hypervisor.libvirt_errors import LibvirtError, NoDomain
+from hypervisor.libvirt_errors import Busy, LibvirtError, NoDomain
 from tests.domain.conftest import NewSpec, Seen
 
 pytestmark = pytest.mark.lab
@@ -48,6 +49,32 @@ def test_a_foreign_domain_is_left_alone(connection: libvirt.virConnect, new_spec
     assert foreign.XMLDesc() == before
     assert power.labels(connection, uuid) == {}
     assert uuid not in power.states(connection)
+
+
+class Unborn:
+    """A domain as a libvirtd has it whose predecessor was killed at the right moment of its start."""
+
+    def lookupByUUIDString(self, _uuid: str) -> "Unborn":  # noqa: N802  # libvirt's name
+        return self
+
+    def name(self) -> str:
+        return "unborn"
+
+    def state(self) -> list[int]:
+        return [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP]
+
+    def isActive(self) -> bool:  # noqa: N802
+        return True
+
+    def destroyFlags(self, _flags: int) -> None:  # noqa: N802
+        error = libvirt.libvirtError("")
+        error.err = (libvirt.VIR_ERR_OPERATION_TIMEOUT, libvirt.VIR_FROM_QEMU, "state change lock")
+        raise error
+
+
+def test_a_domain_that_libvirt_never_lets_go_of() -> None:
+    with pytest.raises(Busy, match=r"Stop libvirtd, remove /run/libvirt/qemu/unborn\.xml"):
+        power.cut_off(cast(libvirt.virConnect, Unborn()), ABSENT)
 
 
 def test_one_life(connection: libvirt.virConnect, machine: DomainSpec, seen: Seen) -> None:

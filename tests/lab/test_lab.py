@@ -213,6 +213,23 @@ def test_libvirtd_that_dies_comes_back() -> None:
     assert "qemu:///system" in done.stdout
 
 
+def test_a_domain_that_libvirtd_ended_in_the_start_of_is_off(tmp_path: Path) -> None:
+    """As libvirt 9.0 leaves it: no process yet, and a start that goes on for ever."""
+    xml = tmp_path / "domain.xml"
+    xml.write_text(DOMAIN)
+    status = "/run/libvirt/qemu/firmware.xml"
+    cut_short = "s/<domstatus .*>/<domstatus state='paused' reason='starting up' pid='0'>/"
+    script = f"""
+        virsh -q define {xml} && virsh -q start firmware && sleep 1
+        sed "{cut_short}" {status} > {tmp_path}/status && virsh -q destroy firmware
+        pkill -9 libvirtd; cp {tmp_path}/status {status}
+        until virsh -q uri 2>/dev/null; do sleep 0.1; done
+        virsh -q domstate firmware && virsh -q start firmware && virsh -q domstate firmware
+    """
+    done = lab("--", "bash", "-c", script)
+    assert done.stdout.split("\n")[-4:] == ["qemu:///system", "shut off", "running", ""], done
+
+
 def test_lab_in_a_lab() -> None:
     inside = "virsh -q net-start default >/dev/null; virsh -q net-list; hostname"
     inner = f"{sys.executable} -m hypervisor.lab -- sh -c '{inside}'"
