@@ -10,6 +10,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -144,16 +145,31 @@ class Connection:
     def handle(self, wait: float = 0.0) -> libvirt.virConnect:
         """An open connection for the calling thread alone; waits up to `wait` seconds for libvirt. Raises
         `Unavailable`."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._usable() is not None or self._ending.is_set(), wait)
-            if self._usable() is None:
-                raise _unavailable(self.uri)
-            number = self._number
+        deadline = time.monotonic() + wait
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._usable() is not None or self._ending.is_set(), deadline - time.monotonic()
+                )
+                if self._usable() is None:
+                    raise _unavailable(self.uri)
+                number = self._number
+            try:
+                return self._of_thread(number)
+            except Unavailable:
+                # libvirtd is gone, and the keeper has not heard of it yet
+                if time.monotonic() > deadline:
+                    raise
+                self._ending.wait(_FIRST_PAUSE)
+
+    def _of_thread(self, number: int) -> libvirt.virConnect:
+        """The calling thread's connection, anew when the common one with this `number` is a newer one."""
         own: libvirt.virConnect | None = getattr(self._own, "connection", None)
         if own is None or self._own.number != number or not own.isAlive():
             interval, count = self._keepalive
             own = _open_within(self.uri, interval * count)
-            _keep_alive(own, self._keepalive)
+            with explained(f"connection to libvirt at {self.uri}"):
+                _keep_alive(own, self._keepalive)
             self._own.connection, self._own.number = own, number
         return own
 

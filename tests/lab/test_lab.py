@@ -222,7 +222,7 @@ def test_a_domain_that_libvirtd_ended_in_the_start_of_is_off(tmp_path: Path) -> 
     script = f"""
         virsh -q define {xml} && virsh -q start firmware && sleep 1
         sed "{cut_short}" {status} > {tmp_path}/status && virsh -q destroy firmware
-        pkill -9 libvirtd; cp {tmp_path}/status {status}
+        cp {tmp_path}/status {status}; pkill -9 libvirtd
         until virsh -q uri 2>/dev/null; do sleep 0.1; done
         virsh -q domstate firmware && virsh -q start firmware && virsh -q domstate firmware
     """
