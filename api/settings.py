@@ -66,7 +66,7 @@ class Limits(BaseModel):
 
 
 class Patience(BaseModel):
-    """How long a guest is waited for, in seconds; the defaults are the reference's."""
+    """How long guests and libvirt are waited for, in seconds; the defaults for guests are the reference's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -75,6 +75,7 @@ class Patience(BaseModel):
     reboot: PositiveFloat = 120  # then the machine is reset
     detach: PositiveFloat = 60  # then the device leaves at the next reboot
     detach_again: PositiveFloat = 10  # between requests to let go of a device
+    libvirt: PositiveFloat = 30  # then what needs a libvirt that is away fails
 
 
 class MigrationSettings(BaseModel):

@@ -23,5 +23,5 @@ class Backend:
     migration: MigrationSettings
 
     def handle(self) -> hypervisor.connection.Handle:
-        """The open connection to libvirt; waits half a minute for one. Raises `Unavailable`."""
-        return self.connection.handle(wait=30)
+        """The open connection to libvirt, waited for as long as it may take. Raises `Unavailable`."""
+        return self.connection.handle(wait=self.patience.libvirt)

@@ -116,13 +116,18 @@ class Client:
     def create_from(
         self, spec: Struct, disk: Struct | None = None, source: int | None = None
     ) -> list[Struct]:
-        """Ask for a VM from the tiny image, or from the disk `source`; the operations."""
+        """Ask for a VM from the tiny image, or from the disk `source`; the operations.
+
+        Unless `spec` has a ceiling, there is no more memory than asked for: giving the rest back to the host
+        takes a guest longer than to boot, under emulation.
+        """
         if source is None:
             source = self.image()["disk_id"]
         here = self.call("hosting.disk.info", source)["datacenter_id"]
+        memory = spec.get("memory", 256)
         operations: list[Struct] = self.call(
             "hosting.vm.create_from",
-            {"datacenter_id": here, "memory": 256, **spec},
+            {"datacenter_id": here, "memory": memory, "vm_max_memory": memory, **spec},
             {"datacenter_id": here, **(disk or {})},
             source,
         )
