@@ -15,8 +15,10 @@ pytestmark = pytest.mark.guest
 
 @pytest.fixture(scope="module")
 def vm(world: World) -> Iterator[Struct]:
-    """A VM of one core and 256 MiB."""
-    (made,) = world.vms({"hostname": "grows", "login": "moritz", "password": "the first one"})
+    """A VM of one core and 256 MiB, of up to 1024."""
+    (made,) = world.vms(
+        {"hostname": "grows", "login": "moritz", "password": "the first one", "vm_max_memory": 1024}
+    )
     yield made
     world.discard(made["id"])
 
@@ -63,7 +65,7 @@ def test_memory_changes_while_the_guest_runs(world: World, vm: Struct, guest: Gu
         assert world.client.vm(vm["id"])["memory"] == wanted
         has_memory(guest, least, wanted)
     assert guest.boot_id() == boot
-    assert world.client.vm(vm["id"])["vm_max_memory"] == 2048
+    assert world.client.vm(vm["id"])["vm_max_memory"] == 1024
     update(world, vm, memory=256)
 
 

@@ -169,7 +169,7 @@ def test_libvirt_is_away_for_a_moment(new_service: NewService, host: Host, tmp_p
 
 def test_libvirt_stays_away(new_service: NewService, host: Host, tmp_path: Path) -> None:
     door = Door(tmp_path)
-    service: Service = new_service(HYPERVISOR_LIBVIRT_URI=door.uri)
+    service: Service = new_service(HYPERVISOR_LIBVIRT_URI=door.uri, HYPERVISOR_PATIENCE__LIBVIRT="5")
     client = service.start().client()
     before = service.inventory()
     door.close()
