@@ -48,7 +48,7 @@ def memory(guest: Guest) -> int:
 
 def has_memory(guest: Guest, least: int, most: int) -> None:
     """Wait until the guest has more than `least` and less than `most` MiB."""
-    until(lambda: least < memory(guest) < most, 20, lambda: f"{least} to {most} MiB: {memory(guest)}")
+    until(lambda: least < memory(guest) < most, 60, lambda: f"{least} to {most} MiB: {memory(guest)}")
 
 
 def cores(guest: Guest) -> int:
