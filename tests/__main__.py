@@ -16,13 +16,11 @@ from api.coverage.recording import committed
 from tests.coverage.whole import FOLDER, compare, keep
 
 _HERE = Path(__file__).parent
-# with the guests of each of the two is half of the time; what measures traffic goes before twenty guests boot
+# each of the two has half of the guests, what measures traffic before twenty boot; the rest has none
 _PARTS = (
     ("service", "clients"),
     ("network", "devices", "connection", "console", "domain", "migration", "statistics", "wire"),
 )
-# everything else boots no guests: it takes what processors the others leave
-_NICENESS = 10
 # where the time goes
 _WHOLE = ["--durations=20", "--durations-min=5"]
 # what `make coverage` takes up
@@ -48,15 +46,13 @@ def main() -> int:
 
 
 def _run(parts: Sequence[Sequence[str]], environment: dict[str, str]) -> int:
-    """Run all of `parts` at once, the last one with lower priority; the first exit status that is not 0."""
+    """Run all of `parts` at once; the first exit status that is not 0."""
     with ExitStack() as stack:
         # the others are shown when the first is through: their reports would be mixed up line by line
         reports = [None, *(stack.enter_context(tempfile.TemporaryFile()) for _ in parts[1:])]
         running = []
-        for number, (part, report) in enumerate(zip(parts, reports, strict=True), 1):
+        for part, report in zip(parts, reports, strict=True):
             command = _command([f"tests/{name}" for name in part], _WHOLE)
-            if number == len(parts):
-                command = ["nice", "-n", str(_NICENESS), *command]
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=report, stderr=report, env=environment
             )
