@@ -7,9 +7,10 @@ from pathlib import Path
 import libvirt
 from sqlalchemy import select
 
+from api.operations.run import UNFINISHED
 from api.settings import DatacenterSettings
 from api.store.database import Store
-from api.store.models import Claim, Disk, Iface, Ip, Operation, Vm
+from api.store.models import Claim, Disk, Iface, Ip, Job, Operation, Vm
 from hypervisor.network import bridge, reservations
 from hypervisor.storage import pool
 
@@ -70,6 +71,17 @@ def take(
         ips=ips,
         claims=claims,
     )
+
+
+def outlived_claims(state: Path) -> list[str]:
+    """What jobs hold that have ended: something for a moment after each, the release being its own commit."""
+    store = Store(f"sqlite:///{state / 'store.db'}")
+    try:
+        with store.reading() as session:
+            ended = ~Job.operations.any(Operation.step.in_(UNFINISHED))
+            return list(session.scalars(select(Claim.resource).join(Job).where(ended)))
+    finally:
+        store.close()
 
 
 def count_operations(state: Path) -> int:

@@ -21,7 +21,7 @@ from hypervisor import network
 from tests.service.client import Client
 from tests.service.guest import Console
 from tests.service.host import Host
-from tests.service.inventory import Inventory, take
+from tests.service.inventory import Inventory, outlived_claims, take
 from tests.service.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -224,14 +224,18 @@ class Service:
         client.done([client.call("hosting.vm.delete", one) for one in vm_ids])
 
     def inventory(self) -> Inventory:
-        """What there is of it, and of libvirt's domains and networks."""
+        """What there is of it, and of libvirt's domains and networks, once ended jobs hold nothing more."""
+        until(lambda: not outlived_claims(self.state), 15, "what ended has released its claims")
+        return self._inventory()
+
+    def _inventory(self) -> Inventory:
         return take(self.host.connection, self.datacenters, self.state, self.pools)
 
     def settled(self, before: Inventory, seconds: float = 15) -> None:
         """Wait until the inventory is as `before`; fails with what differs."""
 
         def differences() -> str:
-            now = self.inventory()
+            now = self._inventory()
             return "\n".join(
                 f"{key}: left {sorted(set(getattr(now, key)) - set(value))}, "
                 f"missing {sorted(set(value) - set(getattr(now, key)))}"
