@@ -67,7 +67,7 @@ def domain(backend: Backend, session: Session, vm: Vm) -> DomainSpec:
     """The domain of the VM as the records want it; its volumes must exist."""
     datacenter = session.get_one(Datacenter, vm.datacenter_id)
     account = session.get_one(Account, vm.account_id)
-    connection = backend.connection.handle()
+    connection = backend.handle(datacenter.id)
     seed_path = volume.path(connection, datacenter.pool, seed_volume(vm))
     return DomainSpec(
         uuid=vm.uuid,
@@ -92,7 +92,7 @@ def disk(backend: Backend, datacenter: Datacenter, record: Disk) -> DiskSpec:
     position = record.position or 0
     return DiskSpec(
         alias=disk_alias(record.id),
-        path=volume.path(backend.connection.handle(), datacenter.pool, record.volume),
+        path=volume.path(backend.handle(datacenter.id), datacenter.pool, record.volume),
         target=target(position),
         readonly=record.access == "read",
         boot=1 if position == 0 else None,

@@ -88,6 +88,7 @@ class Datacenter(Record):
     network: Mapped[str] = mapped_column(String(64))
     ipv4: Mapped[str] = mapped_column(String(18))  # the gateway's address with its prefix
     ipv6: Mapped[str] = mapped_column(String(43))
+    libvirt_uri: Mapped[str | None] = mapped_column(String(255))  # None: the service's own
 
 
 class Image(Record):

@@ -93,6 +93,15 @@ class Service:
         self._prepare(image)
         LIVING.append(self)
 
+    def put_on(self, uri: str) -> DatacenterSettings:
+        """Have the second datacenter on the libvirt at `uri`, from the first start on."""
+        first, second = self.datacenters
+        self.datacenters = first, second.model_copy(update={"libvirt_uri": uri})
+        self._environment["HYPERVISOR_DATACENTERS"] = json.dumps(
+            [one.model_dump() for one in self.datacenters]
+        )
+        return self.datacenters[1]
+
     def _prepare(self, image: str) -> None:
         built = IMAGES / f"{image}.qcow2"
         assert built.exists(), f"there is no {built}: run `hypervisor image build {image}` before"

@@ -41,7 +41,9 @@ def can_migrate(call: Call, vm_id: Id) -> Struct:
             return {"can_migrate": False, "matched": [], "can_migrate_to": []}
         size = room.needed(vm.disks)
         others = room.others(session, vm.datacenter_id)
-        possible = [one.dc_code for one in others if room.obstacle(session, call, one, size) is None]
+        possible = [
+            one.dc_code for one in others if room.obstacle(session, call, vm.datacenter_id, one, size) is None
+        ]
         # clients say of what suits and is not possible that it is not open yet
         matched = possible or [one.dc_code for one in others if is_closed(one)]
         return {"can_migrate": bool(possible), "matched": matched[:1], "can_migrate_to": possible}
@@ -125,7 +127,7 @@ def _target(session: Session, call: Call, vm: Vm, options: VMMigrateOptions) -> 
         wanted = list(room.others(session, vm.datacenter_id))
     else:
         wanted = [room.other(session, vm.datacenter_id, options.datacenter_id, "datacenter_id")]
-    obstacles = [room.obstacle(session, call, one, size) for one in wanted]
+    obstacles = [room.obstacle(session, call, vm.datacenter_id, one, size) for one in wanted]
     fitting = [one for one, obstacle in zip(wanted, obstacles, strict=True) if obstacle is None]
     if not fitting:
         reasons += [obstacle for obstacle in obstacles if obstacle] or ["there is no other datacenter"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from api.operations.backend import Backend
 from api.operations.migration import plan
-from api.operations.migration.plan import Copy
+from api.operations.migration.plan import Copy, Move
 from api.operations.run import Run
 from api.store.models import Vm
 from hypervisor.domain import mirror, power
@@ -45,7 +45,7 @@ class Pace:
         }
 
 
-async def copied(run: Run, copies: Sequence[Copy]) -> None:
+async def copied(run: Run, move: Move, copies: Sequence[Copy]) -> None:
     """Copy volumes that no running machine has open, one after the other. Raises `Cancelled`."""
     done, total, pace = 0, sum(copy.size for copy in copies) * 2**20, Pace()
     for copy in copies:
@@ -56,7 +56,7 @@ async def copied(run: Run, copies: Sequence[Copy]) -> None:
             now = bytes_done
 
         stopped = threading.Event()
-        work = asyncio.ensure_future(asyncio.to_thread(_copy, run.backend, copy, report, stopped))
+        work = asyncio.ensure_future(asyncio.to_thread(_copy, run.backend, move, copy, report, stopped))
         try:
             while not work.done():
                 await run.heed(finalize=False)
@@ -73,28 +73,28 @@ async def copied(run: Run, copies: Sequence[Copy]) -> None:
     await run.note(progress=pace.shown(total, total))
 
 
-def _copy(backend: Backend, copy: Copy, report: offline.Report, stopped: threading.Event) -> None:
-    connection = backend.handle()
+def _copy(backend: Backend, move: Move, copy: Copy, report: offline.Report, stopped: threading.Event) -> None:
+    connection = backend.handle(move.from_id)
     source = volume.path(connection, copy.source_pool, copy.source)
     target = volume.path(connection, copy.pool, copy.name)
     offline.copy(connection, source, copy.form, target, copy.form, report, stopped)
 
 
-async def in_step(run: Run, vm_id: int, copies: Sequence[Copy]) -> None:
+async def in_step(run: Run, vm_id: int, move: Move) -> None:
     """Mirror the running machine's volumes until all are in step and the move is to be finished.
 
     Raises `Cancelled`, `MachineStopped` and `MirrorLost`. A connection that breaks is waited for: the mirrors
     go on without it.
     """
     backend, pace = run.backend, Pace()
-    uuid = await asyncio.to_thread(uuid_of, backend, vm_id)
-    with backend.connection.events.watching(uuid) as watch:
+    uuid = await asyncio.to_thread(_uuid, backend, vm_id)
+    with backend.events.watching(uuid) as watch:
         mirrors: list[Mirror] = []
         while True:
             try:
                 if not mirrors:
-                    mirrors = await asyncio.to_thread(_begin, backend, uuid, copies)
-                progress = await asyncio.to_thread(_progress, backend, uuid, mirrors)
+                    mirrors = await asyncio.to_thread(_begin, backend, vm_id, move)
+                progress = await asyncio.to_thread(_progress, backend, vm_id, mirrors)
             except Unavailable:
                 await run.heed(finalize=False)
                 await hear(run, watch, _SHOWN)
@@ -114,8 +114,8 @@ async def at_rest(run: Run, vm_id: int) -> None:
     Raises `Cancelled`.
     """
     backend = run.backend
-    uuid = await asyncio.to_thread(uuid_of, backend, vm_id)
-    with backend.connection.events.watching(uuid) as watch:
+    uuid = await asyncio.to_thread(_uuid, backend, vm_id)
+    with backend.events.watching(uuid) as watch:
         while not await asyncio.to_thread(powered, backend, vm_id):
             if await run.heed(finalize=backend.migration.finalize):
                 return
@@ -133,20 +133,19 @@ async def hear(run: Run, watch: Watch, patience: float) -> None:
 
 def powered(backend: Backend, vm_id: int) -> bool:
     """Whether the machine is on."""
-    return power.state(backend.handle(), uuid_of(backend, vm_id)).powered
+    return power.state(*backend.machine(vm_id)).powered
 
 
-def uuid_of(backend: Backend, vm_id: int) -> str:
-    """The UUID of the VM's domain."""
+def _uuid(backend: Backend, vm_id: int) -> str:
     with backend.store.reading() as session:
         return session.get_one(Vm, vm_id).uuid
 
 
-def _begin(backend: Backend, uuid: str, copies: Sequence[Copy]) -> list[Mirror]:
-    mirrors = plan.mirrors(backend, copies)
-    mirror.begin(backend.handle(), uuid, mirrors, backend.migration.bandwidth * 2**20)
+def _begin(backend: Backend, vm_id: int, move: Move) -> list[Mirror]:
+    mirrors = plan.mirrors(backend, move)
+    mirror.begin(*backend.machine(vm_id), mirrors, backend.migration.bandwidth * 2**20)
     return mirrors
 
 
-def _progress(backend: Backend, uuid: str, mirrors: Sequence[Mirror]) -> Progress:
-    return mirror.progress(backend.handle(), uuid, mirrors)
+def _progress(backend: Backend, vm_id: int, mirrors: Sequence[Mirror]) -> Progress:
+    return mirror.progress(*backend.machine(vm_id), mirrors)
