@@ -29,7 +29,8 @@ def _interface6(value: str) -> str:
 class DatacenterSettings(BaseModel):
     """One storage pool and one network, on the service's own libvirt or on that at `libvirt_uri`.
 
-    `ipv4` and `ipv6` are the gateway's addresses with their prefixes.
+    `ipv4` and `ipv6` are the gateway's addresses with their prefixes. `migration_address`, an IP address or a
+    name, is where other hosts reach this one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +45,7 @@ class DatacenterSettings(BaseModel):
     ipv4: Annotated[str, AfterValidator(_interface4)]
     ipv6: Annotated[str, AfterValidator(_interface6)]
     libvirt_uri: str | None = Field(default=None, min_length=1, max_length=255)
+    migration_address: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.:-]{1,253}$")
 
 
 _DATACENTERS = (

@@ -226,7 +226,7 @@ def migrate(call: Call, disk_id: Id, target_dc: Id) -> Struct:
                 "disk_id",
             )
         size = room.needed([disk])
-        obstacle = room.obstacle(session, call, disk.datacenter_id, target, size)
+        obstacle = room.obstacle(session, call, target, size)
         if obstacle is not None:
             raise refuse(Object.DISK, Cause.INCOMPATIBILITY, f"target_dc: {obstacle}", "target_dc")
         way = {"from_dc_id": disk.datacenter_id, "to_dc_id": target.id}

@@ -10,6 +10,9 @@ from hypervisor.storage import volume
 
 # the seed stands behind every position that a disk can have
 _SEED_TARGET = "vdz"
+SEED_ALIAS = "ua-seed"
+"""Our name for the device of the seed."""
+
 MAX_POSITION = 23
 
 
@@ -80,7 +83,7 @@ def domain(backend: Backend, session: Session, vm: Vm) -> DomainSpec:
         console_log=backend.console_logs / f"{vm.uuid}.log",
         disks=(
             *(disk(backend, datacenter, one) for one in vm.disks if not one.leaving),
-            DiskSpec("ua-seed", seed_path, _SEED_TARGET, format="raw", readonly=True),
+            DiskSpec(SEED_ALIAS, seed_path, _SEED_TARGET, format="raw", readonly=True),
         ),
         interfaces=tuple(interface(datacenter, one) for one in vm.ifaces if not one.leaving),
         labels={"vm": str(vm.id), "account": account.handle, "datacenter": datacenter.dc_code},

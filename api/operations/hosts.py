@@ -17,6 +17,16 @@ Prepare = Callable[[Handle, int], None]
 _LATE = 6.0
 
 
+def uri_of(datacenter: Datacenter, own: str) -> str:
+    """The datacenter's libvirt; `own` is the service's."""
+    return datacenter.libvirt_uri or own
+
+
+def address_of(datacenter: Datacenter, own: str) -> str | None:
+    """Where other hosts reach the datacenter's; None when nothing tells."""
+    return datacenter.migration_address or urlsplit(uri_of(datacenter, own)).hostname
+
+
 class Hosts:
     """The connections of `datacenters`, to the libvirt that each of them names or to that at `own`.
 
@@ -31,7 +41,7 @@ class Hosts:
         self._uris: dict[int, str] = {}
         for datacenter in datacenters:
             self._codes[datacenter.id] = datacenter.dc_code
-            self._uris[datacenter.id] = datacenter.libvirt_uri or own
+            self._uris[datacenter.id] = uri_of(datacenter, own)
         self._connections: dict[str, Connection] = {}
         self._opening = threading.Lock()
         self._prepare = prepare
@@ -68,6 +78,10 @@ class Hosts:
                 f"datacenter#{datacenter_id} was not there when the service started: restart the service"
             )
         return self._uris[datacenter_id]
+
+    def are_apart(self, one: int, other: int) -> bool:
+        """Whether two datacenters are on different libvirts."""
+        return self.uri(one) != self.uri(other)
 
     def at(self, uri: str) -> Connection:
         """The connection to the libvirt at `uri`, which need not be open yet."""

@@ -45,7 +45,7 @@ class Pools:
         self._thread.join(_STOP_PATIENCE)
 
     def __call__(self, datacenter: Datacenter) -> Room:
-        """The room in the datacenter's pool, at most a minute ago; none in one that was never seen."""
+        """The room in the datacenter's pool, at most a minute ago; none in one that was not seen then."""
         self._asked.set()
         return self._rooms.get(datacenter.id, Room(active=False, free=0))
 
@@ -69,3 +69,4 @@ class Pools:
                 if one.id not in self._silent:
                     log.warning("storage pool of %s: %s", one.dc_code, error)
                 self._silent.add(one.id)
+                self._rooms.pop(one.id, None)

@@ -7,7 +7,7 @@ from api.settings import DatacenterSettings, Settings
 from api.store.errors import StoreError
 from api.store.models import Datacenter, Disk, Iface, Image
 
-_NAMES = ("iso", "name", "country")
+_NAMES = ("iso", "name", "country", "migration_address")
 _STORAGE = ("pool",)
 _NETWORK = ("network", "ipv4", "ipv6")
 _HOST = ("libvirt_uri",)

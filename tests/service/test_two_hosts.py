@@ -108,10 +108,6 @@ def test_a_vm_lives_on_the_other_host(hosts: TwoHosts) -> None:
     hosts.switch_off(vm)
     client.in_state(vm["id"], "halted")
 
-    # nothing moves between the hosts
-    assert "is on another host" in client.refusal("hosting.vm.migrate", vm["id"]).faultString
-    assert not client.call("hosting.vm.can_migrate", vm["id"])["can_migrate"]
-
     client.done(client.call("hosting.vm.delete", vm["id"]))
     assert hosts.has(vm) == (False, False)
     left = [file.name for file in (hosts.service.pools / hosts.there.pool).iterdir()]

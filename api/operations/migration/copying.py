@@ -15,14 +15,16 @@ from hypervisor.domain import mirror, power
 from hypervisor.domain.mirror import Mirror, Progress
 from hypervisor.events import Watch
 from hypervisor.libvirt_errors import Unavailable
-from hypervisor.storage import offline, volume
+from hypervisor.storage import carriage, offline, volume
 
 WAIT_SYNC, WAIT_FINALIZE, FINALIZING = "wait_sync", "wait_finalize", "finalize"
 """The steps of a move that its client sees (`inner_step`)."""
 
-# in seconds: how often what is shown of a copy is renewed, and how often a complete one is looked at, beside
-# each event of libvirt
-_SHOWN, _LOOK = 1.0, 30.0
+SHOWN = 1.0
+"""How often what is shown of a copy is renewed, in seconds."""
+
+# how often a complete copy is looked at, in seconds, beside each event of libvirt
+_LOOK = 30.0
 
 
 @dataclass
@@ -62,7 +64,7 @@ async def copied(run: Run, move: Move, copies: Sequence[Copy]) -> None:
                 await run.heed(finalize=False)
                 await run.note(inner_step=WAIT_SYNC, progress=pace.shown(done + now, total))
                 bell = asyncio.ensure_future(run.bell.wait())
-                await asyncio.wait({work, bell}, timeout=_SHOWN, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({work, bell}, timeout=SHOWN, return_when=asyncio.FIRST_COMPLETED)
                 bell.cancel()
             await work
         finally:
@@ -74,10 +76,13 @@ async def copied(run: Run, move: Move, copies: Sequence[Copy]) -> None:
 
 
 def _copy(backend: Backend, move: Move, copy: Copy, report: offline.Report, stopped: threading.Event) -> None:
-    connection = backend.handle(move.from_id)
-    source = volume.path(connection, copy.source_pool, copy.source)
-    target = volume.path(connection, copy.pool, copy.name)
-    offline.copy(connection, source, copy.form, target, copy.form, report, stopped)
+    here, there = backend.handle(move.from_id), backend.handle(move.to_id)
+    source = volume.path(here, copy.source_pool, copy.source)
+    target = volume.place(there, copy.pool, copy.name)
+    if plan.is_far(backend, move):
+        carriage.carry(here, source, copy.form, there, target, report, stopped)
+    else:
+        offline.copy(here, source, copy.form, target, copy.form, report, stopped)
 
 
 async def in_step(run: Run, vm_id: int, move: Move) -> None:
@@ -87,7 +92,7 @@ async def in_step(run: Run, vm_id: int, move: Move) -> None:
     go on without it.
     """
     backend, pace = run.backend, Pace()
-    uuid = await asyncio.to_thread(_uuid, backend, vm_id)
+    uuid = await asyncio.to_thread(uuid_of, backend, vm_id)
     with backend.events.watching(uuid) as watch:
         mirrors: list[Mirror] = []
         while True:
@@ -97,7 +102,7 @@ async def in_step(run: Run, vm_id: int, move: Move) -> None:
                 progress = await asyncio.to_thread(_progress, backend, vm_id, mirrors)
             except Unavailable:
                 await run.heed(finalize=False)
-                await hear(run, watch, _SHOWN)
+                await hear(run, watch, SHOWN)
                 continue
             if await run.heed(finalize=progress.ready and backend.migration.finalize) and progress.ready:
                 return
@@ -105,7 +110,7 @@ async def in_step(run: Run, vm_id: int, move: Move) -> None:
                 inner_step=WAIT_FINALIZE if progress.ready else WAIT_SYNC,
                 progress=pace.shown(progress.copied, progress.total),
             )
-            await hear(run, watch, _LOOK if progress.ready else _SHOWN)
+            await hear(run, watch, _LOOK if progress.ready else SHOWN)
 
 
 async def at_rest(run: Run, vm_id: int) -> None:
@@ -114,7 +119,7 @@ async def at_rest(run: Run, vm_id: int) -> None:
     Raises `Cancelled`.
     """
     backend = run.backend
-    uuid = await asyncio.to_thread(_uuid, backend, vm_id)
+    uuid = await asyncio.to_thread(uuid_of, backend, vm_id)
     with backend.events.watching(uuid) as watch:
         while not await asyncio.to_thread(powered, backend, vm_id):
             if await run.heed(finalize=backend.migration.finalize):
@@ -136,7 +141,8 @@ def powered(backend: Backend, vm_id: int) -> bool:
     return power.state(*backend.machine(vm_id)).powered
 
 
-def _uuid(backend: Backend, vm_id: int) -> str:
+def uuid_of(backend: Backend, vm_id: int) -> str:
+    """The UUID of the VM's domain."""
     with backend.store.reading() as session:
         return session.get_one(Vm, vm_id).uuid
 

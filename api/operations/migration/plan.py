@@ -16,7 +16,7 @@ from api.store.models import Datacenter, Disk, Iface, Vm
 from hypervisor.domain.mirror import Mirror
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import Busy, Unavailable
-from hypervisor.storage import pool, volume
+from hypervisor.storage import carriage, pool, volume
 
 P = ParamSpec("P")
 
@@ -74,6 +74,11 @@ def of(
     return Move(here.id, there.id, tuple(copies), tuple(iface.id for iface in ifaces))
 
 
+def is_far(backend: Backend, move: Move) -> bool:
+    """Whether the move is to another host."""
+    return backend.hosts.are_apart(move.from_id, move.to_id)
+
+
 def check_room(backend: Backend, move: Move) -> None:
     """Refuse a move into a pool that does not run, or has no space for the disks as large as they may get."""
     needed = sum(copy.size for copy in move.copies)
@@ -88,7 +93,9 @@ def check_room(backend: Backend, move: Move) -> None:
 
 
 def make_volumes(backend: Backend, move: Move, copies: Iterable[Copy]) -> None:
-    """Make the volumes of the copies, empty, anew."""
+    """Make the volumes of the copies, empty, anew; on another host they come with their content."""
+    if is_far(backend, move):
+        return
     connection = backend.handle(move.to_id)
     for copy in copies:
         volume.create_twin(connection, copy.pool, copy.name, copy.form, copy.source_pool, copy.source)
@@ -97,13 +104,15 @@ def make_volumes(backend: Backend, move: Move, copies: Iterable[Copy]) -> None:
 def discard_copies(backend: Backend, move: Move) -> None:
     """Remove the volumes of the copies; one in a pool that has gone is left there, and logged."""
     for copy in move.copies:
-        attempt(_discard, backend, move.to_id, copy)
+        attempt(_discard, backend, move, copy)
 
 
-def _discard(backend: Backend, datacenter_id: int, copy: Copy) -> None:
-    connection = backend.handle(datacenter_id)
+def _discard(backend: Backend, move: Move, copy: Copy) -> None:
+    connection = backend.handle(move.to_id)
     pool.start(connection, copy.pool)
     volume.delete(connection, copy.pool, copy.name)
+    if is_far(backend, move):
+        carriage.clear(backend.handle(move.from_id), source_of(backend, move, copy))
 
 
 def attempt(function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:

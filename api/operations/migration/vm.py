@@ -5,8 +5,9 @@ import asyncio
 from sqlalchemy.orm import Session
 
 from api.operations.backend import Backend
+from api.operations.bandwidth import enforce
 from api.operations.engine import workflow
-from api.operations.migration import arrival, copying, plan
+from api.operations.migration import arrival, copying, elsewhere, plan
 from api.operations.migration.plan import Copy, Move
 from api.operations.observer import settle, state_of
 from api.operations.run import OperationFailed, Run
@@ -27,10 +28,14 @@ async def migrate(run: Run, vm_id: int, datacenter_id: int) -> None:
     backend = run.backend
     async with run.operation("hosting_migration_vm") as outcome:
         move = await run.step(depart, backend, vm_id, datacenter_id)
+        far = plan.is_far(backend, move)
         async with run.undone_by(stay, backend, vm_id, move):
-            await carry(run, vm_id, move)
+            await (elsewhere.carry if far else carry)(run, vm_id, move)
             await run.insist(arrive, backend, vm_id, move)
             await run.insist(arrival.settle_in, backend, vm_id)
+            if far:
+                # its taps are other ones
+                await run.step(enforce, backend, vm_id)
             deaf = await run.insist(arrival.renew, backend, vm_id)
             await run.note(without_new_addresses=deaf or None)
             await run.insist(leave, backend, vm_id, move)
@@ -145,13 +150,18 @@ def arrive(backend: Backend, vm_id: int, move: Move) -> None:
 
 def leave(backend: Backend, vm_id: int, move: Move) -> None:
     """Give the old addresses back; delete the sources once nothing uses them, now or at the next start."""
+    if not plan.is_far(backend, move):
+        _check_unused(backend, vm_id, move)
+    arrival.give_back(backend, move, move.from_id)
+    plan.discard_sources(backend, move)
+
+
+def _check_unused(backend: Backend, vm_id: int, move: Move) -> None:
     used = {path for both in mirror.places(*backend.machine(vm_id)).values() for path in both}
     for copy in move.plugged:
         path = plan.source_of(backend, move, copy)
         if path in used:
             raise OperationFailed(f"vm#{vm_id} still uses {path}: stop it, so that it lets go of it")
-    arrival.give_back(backend, move, move.from_id)
-    plan.discard_sources(backend, move)
 
 
 def arrived(session: Session, vm_id: int, state: str) -> None:
@@ -162,8 +172,11 @@ def arrived(session: Session, vm_id: int, state: str) -> None:
 
 def stay(backend: Backend, vm_id: int, move: Move) -> None:
     """Leave everything as it was before the move; what cannot be taken back is logged."""
+    if plan.is_far(backend, move):
+        elsewhere.call_back(backend, vm_id, move)
+    else:
+        plan.attempt(_end_mirrors, backend, vm_id, move)
     state = state_of(backend, vm_id)
-    plan.attempt(_end_mirrors, backend, vm_id, move)
     plan.attempt(arrival.unbook, backend, move)
     plan.discard_copies(backend, move)
     with backend.store.writing() as session:
