@@ -159,6 +159,11 @@ def _memory(guest: Guest) -> int:
     return int(guest.run("awk '/^MemTotal/ {print $2}' /proc/meminfo")) // 1024
 
 
+def _movable(world: World, vm_id: int) -> None:
+    """Wait until the VM can be migrated: what room there is was looked up a moment ago."""
+    until(lambda: world.client.call("hosting.vm.can_migrate", vm_id)["can_migrate"], 75, "there is room")
+
+
 def _awaited(world: World, vm_id: int) -> Struct:
     """The migration of the VM, once it waits to be finalized."""
 
@@ -174,7 +179,7 @@ def test_migrate(world: World, gandi: Gandi) -> None:
     """To the other datacenter in the background, and back with somebody who waits for all of it."""
     (vm,) = world.vms({"hostname": "nomad", "memory": 128})
     assert gandi.attempt("vm", "migrate", "-f", "--finalize", "nomad").status != 0
-    until(lambda: world.client.call("hosting.vm.can_migrate", vm["id"])["can_migrate"], 75, "there is room")
+    _movable(world, vm["id"])
     said = gandi.run("vm", "migrate", "-f", "nomad", "--bg")
     assert "* Starting the migration of VM nomad from datacenter FR-SD5 to LU-BI1" in said.text
     _awaited(world, vm["id"])
@@ -183,7 +188,7 @@ def test_migrate(world: World, gandi: Gandi) -> None:
     assert "Your VM nomad has been migrated." in said.text
     assert gandi.run("vm", "info", "nomad").fields["datacenter"] == "LU-BI1"
 
-    until(lambda: world.client.call("hosting.vm.can_migrate", vm["id"])["can_migrate"], 75, "there is room")
+    _movable(world, vm["id"])
     with gandi.start("vm", "migrate", "-f", "nomad") as waiting:
         try:
             _awaited(world, vm["id"])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.devices.kit import World
-from tests.service.client import Client, Struct
+from tests.service.client import Client, Struct, steady
 from tests.service.inventory import count_operations
 
 pytestmark = pytest.mark.guest
@@ -123,7 +123,7 @@ def test_refused(scene: Scene, method: str, arguments: list[object], code: int, 
 
 def shown(scene: Scene) -> list[Struct]:
     """What is told of the two machines."""
-    return [scene.world.client.vm(one["id"]) for one in (scene.running, scene.halted)]
+    return [steady(scene.world.client.vm(one["id"])) for one in (scene.running, scene.halted)]
 
 
 def test_somebody_else_sees_and_changes_nothing(scene: Scene) -> None:

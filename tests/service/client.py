@@ -159,3 +159,8 @@ class Client:
 def address(vm: Struct, version: int = 4) -> str:
     """The VM's first address of that IP version."""
     return next(str(ip["ip"]) for ip in vm["ifaces"][0]["ips"] if ip["version"] == version)
+
+
+def steady(vm: Struct) -> Struct:
+    """What of hosting.vm.info does not change by itself."""
+    return {key: value for key, value in vm.items() if key not in ("graph_urls", "probes")}

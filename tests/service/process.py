@@ -52,7 +52,7 @@ def datacenters(number: int) -> tuple[DatacenterSettings, DatacenterSettings]:
 
 
 # those that have not been disposed of
-LIVING: list["Service"] = []
+LIVING: set["Service"] = set()
 
 
 class Service:
@@ -91,7 +91,7 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[Client] = []
         self._prepare(image)
-        LIVING.append(self)
+        LIVING.add(self)
 
     def put_on(self, uri: str, addresses: Sequence[str | None] = (None, None)) -> DatacenterSettings:
         """Have the second datacenter on the libvirt at `uri`, from the first start on; the hosts reach each
@@ -256,7 +256,7 @@ class Service:
 
     def dispose(self) -> None:
         """End it and remove all it made."""
-        LIVING.remove(self)
+        LIVING.discard(self)
         for client in self._clients:
             client.close()
         if self._process is not None:

@@ -8,7 +8,7 @@ import asyncssh
 import pytest
 
 from tests.conftest import Reach
-from tests.service.client import Client, Struct, address
+from tests.service.client import Client, Struct, address, steady
 from tests.service.guest import Guest, Identity, make_identity
 from tests.service.process import Service
 from tests.service.waiting import until
@@ -118,11 +118,6 @@ def test_info_tells_what_was_asked_for(made: Made, client: Client, service: Serv
         (6, 1, "created"),
     ]
     assert steady(client.call("vm.info", vm["id"])) == steady(client.vm(vm["id"]))
-
-
-def steady(vm: Struct) -> Struct:
-    """What of hosting.vm.info does not change by itself."""
-    return {key: value for key, value in vm.items() if key not in ("graph_urls", "probes")}
 
 
 def test_lists_and_counts_know_it_by_each_name(made: Made, client: Client) -> None:

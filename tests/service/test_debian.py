@@ -22,6 +22,7 @@ def test_debian(new_service: NewService, identity: Identity, reach: Reach) -> No
         "debian-12",
         HYPERVISOR_PATIENCE__STOP="300",
         HYPERVISOR_PATIENCE__STOP_AGAIN="60",
+        HYPERVISOR_PATIENCE__REBOOT="120",
     )
     client = service.start(120).client()
     before = service.inventory()
@@ -46,6 +47,15 @@ def test_debian(new_service: NewService, identity: Identity, reach: Reach) -> No
     for user in ("moritz", "root"):
         assert guest.with_password('Käse & "Brot"', user) == user
     assert int(guest.run("df -m / | awk 'END {print $2}'")) > 3000
+
+    first, number = guest.boot_id(), service.domain(vm["id"]).ID()
+    guest.run("echo kept > /root/kept")
+    begun = time.monotonic()
+    client.done(client.call("hosting.vm.reboot", vm["id"]), 180)
+    assert time.monotonic() - begun < 115, "it was reset"
+    guest.rebooted(first, BOOT)
+    assert service.domain(vm["id"]).ID() == number
+    assert guest.run("cat /root/kept; hostname -f") == "kept\ndebian.example.net"
 
     begun = time.monotonic()
     client.done(client.call("hosting.vm.stop", vm["id"]), 330)
