@@ -6,21 +6,25 @@ import logging
 import os
 import secrets
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import IO
+
+from sqlalchemy import select
 
 from api import methods, operations
 from api.methods.call import Services
 from api.methods.dispatch import Dispatcher
 from api.methods.graph.links import Links
 from api.methods.graph.pages import Pages
-from api.operations import vlan
 from api.operations.backend import Backend
 from api.operations.console import Consoles
 from api.operations.engine import Engine
 from api.operations.host import prepare
+from api.operations.hosts import Hosts
 from api.operations.image import ImageExists, install
 from api.operations.jobs import Jobs
+from api.operations.latecomers import Latecomers
 from api.operations.observer import Observer
 from api.operations.pools import Pools
 from api.operations.sampler import Sampler
@@ -30,14 +34,15 @@ from api.store import revision
 from api.store.content import populate
 from api.store.database import Store
 from api.store.keys import first_account
+from api.store.models import Datacenter
 from api.store.statistics import Statistics
 from api.wire.application import Application
 from api.wire.console import ConsoleServer
 from api.wire.console_socket import console_url, open_console
 from api.wire.listen import Tcp, parse_listen
 from hypervisor.acceleration import usable
-from hypervisor.connection import Connection
 from hypervisor.domain.statistics import Reader
+from hypervisor.errors import HypervisorError
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +63,12 @@ class Service:
         self._open.enter_context(only_one(settings.state / "lock"))
         store = open_store(settings)
         self._open.callback(store.close)
-        connection = Connection(settings.libvirt_uri)
-        connection.start()
-        self._open.callback(connection.stop)
-        prepare(connection.handle(wait=30), settings)
-        self._offer_images(store, connection)
-        consoles = Consoles(connection, settings.logs)
+        hosts = self._open_hosts(store)
+        late = self._prepare(store, hosts)
+        consoles = Consoles(hosts, settings.logs)
         backend = Backend(
             store=store,
-            connection=connection,
+            hosts=hosts,
             patience=settings.patience,
             console_logs=settings.logs,
             consoles=consoles,
@@ -76,13 +78,16 @@ class Service:
         )
         engine = Engine(backend, settings.workflows_url)
         observer = Observer(backend)
-        self._open.enter_context(connection.events.subscribed(observer))
+        self._open.enter_context(hosts.events.subscribed(observer))
         observer.resync()
-        vlan.ensure_all(backend)
+        latecomers = Latecomers(hosts, late, partial(self._welcome, store, hosts, wait=0))
+        self._open.enter_context(hosts.events.subscribed(latecomers))
+        latecomers.start()
+        self._open.callback(latecomers.stop)
         engine.start()
         self._open.callback(engine.stop)
         jobs = Jobs(engine.wake, engine.tell)
-        pools = Pools(store, connection)
+        pools = Pools(store, hosts)
         pools.start()
         self._open.callback(pools.stop)
         schedules = Schedules(store, jobs, settings.snapshot_profiles)
@@ -90,9 +95,11 @@ class Service:
         self._open.callback(schedules.stop)
         statistics = Statistics(settings.statistics_file, settings.statistics.every)
         self._open.callback(statistics.close)
-        sampler = Sampler(store, statistics, Reader(settings.libvirt_uri))
-        sampler.start()
-        self._open.callback(sampler.stop)
+        # one for each host: a round waits for its own alone
+        for uri, datacenters in hosts.places.items():
+            sampler = Sampler(store, statistics, Reader(uri), datacenters)
+            sampler.start()
+            self._open.callback(sampler.stop)
         links = Links(
             graph_secret(settings.state / "graphs.key"),
             settings.statistics.url_lifetime,
@@ -109,6 +116,7 @@ class Service:
             statistics=statistics,
             links=links,
             room=pools,
+            libvirt_uri=settings.libvirt_uri,
         )
         if listening:
             server = ConsoleServer(listening, settings.host_key, services, consoles)
@@ -116,12 +124,41 @@ class Service:
             self._open.callback(server.stop)
         return Application(Dispatcher(services), Pages(store, statistics, links))
 
-    def _offer_images(self, store: Store, connection: Connection) -> None:
+    def _open_hosts(self, store: Store) -> Hosts:
+        with store.reading() as session:
+            datacenters = session.scalars(select(Datacenter).order_by(Datacenter.id)).all()
+        hosts = Hosts(self._settings.libvirt_uri, datacenters, partial(prepare, store, self._settings))
+        hosts.start()
+        self._open.callback(hosts.stop)
+        for uri in hosts.places:
+            # all of them begin to connect
+            hosts.at(uri)
+        return hosts
+
+    def _prepare(self, store: Store, hosts: Hosts) -> list[int]:
+        """Have every datacenter ready for use; returns the ids of those on other hosts that are not."""
+        late = []
+        for uri, datacenters in hosts.places.items():
+            for one in datacenters:
+                try:
+                    self._welcome(store, hosts, one, wait=30 if uri == hosts.own else 10)
+                except HypervisorError as error:
+                    if uri == hosts.own:
+                        raise
+                    log.warning("%s is left out for now: %s", hosts.code(one), error)
+                    late.append(one)
+        return late
+
+    def _welcome(self, store: Store, hosts: Hosts, datacenter_id: int, wait: float) -> None:
+        """Have the datacenter ready for use: its pool and networks, and the images in it."""
+        hosts.handle(datacenter_id, wait)
+        if hosts.code(datacenter_id) not in {one.dc_code for one in self._settings.datacenters}:
+            return  # it is closed
         for name, labels in self._settings.labels.items():
             file = self._settings.images / f"{name}.qcow2"
             if file.exists():
                 with contextlib.suppress(ImageExists):
-                    install(store, connection, file, labels, self._settings.images)
+                    install(store, hosts, file, labels, self._settings.images, only=datacenter_id)
 
     def stop(self) -> None:
         """Close everything, in the reverse order."""

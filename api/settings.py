@@ -27,7 +27,11 @@ def _interface6(value: str) -> str:
 
 
 class DatacenterSettings(BaseModel):
-    """One storage pool and one network. `ipv4` and `ipv6` are the gateway's addresses with their prefixes."""
+    """One storage pool and one network, on the service's own libvirt or on that at `libvirt_uri`.
+
+    `ipv4` and `ipv6` are the gateway's addresses with their prefixes. `migration_address`, an IP address or a
+    name, is where other hosts reach this one.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,6 +44,8 @@ class DatacenterSettings(BaseModel):
     bridge: str = Field(pattern=r"^[A-Za-z0-9._-]{1,15}$")
     ipv4: Annotated[str, AfterValidator(_interface4)]
     ipv6: Annotated[str, AfterValidator(_interface6)]
+    libvirt_uri: str | None = Field(default=None, min_length=1, max_length=255)
+    migration_address: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.:-]{1,253}$")
 
 
 _DATACENTERS = (

@@ -1,4 +1,4 @@
-"""The connection to libvirt: one that hears its events, and beside it one for each thread that asks.
+"""A lasting connection to a libvirt: one that hears its events, and beside it one for each thread that asks.
 
 Threads could share one. But then libvirt's client lets one of them wait for the answers to all: with 9.0 one
 was seen to miss that others had asked, whose calls went out with the next keep-alive message, up to five
@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import libvirt
@@ -107,12 +108,22 @@ class Connection:
 
     Keep-alive messages go out every `keepalive_interval` seconds; after `keepalive_count` without an answer
     the connection counts as broken, and calls that wait for an answer fail. It is then opened anew until that
-    succeeds, and a RESYNC event follows.
+    succeeds, and a RESYNC event follows. What happens is published in `events`, which its giver starts and
+    stops; without, the connection has some of its own.
     """
 
-    def __init__(self, uri: str, *, keepalive_interval: int = 5, keepalive_count: int = 3) -> None:
+    def __init__(
+        self,
+        uri: str,
+        events: Events | None = None,
+        *,
+        keepalive_interval: int = 5,
+        keepalive_count: int = 3,
+    ) -> None:
         self.uri = uri
-        self.events = Events()
+        self.events = Events() if events is None else events
+        self._shares_events = events is not None
+        self._lost_at = time.monotonic()
         self._keepalive = (keepalive_interval, keepalive_count)
         self._connection: libvirt.virConnect | None = None
         # counts the connections that were opened, one after the other
@@ -127,11 +138,12 @@ class Connection:
     def start(self) -> None:
         """Begin to connect; returns at once."""
         _run_event_loop()
-        self.events.start()
+        if not self._shares_events:
+            self.events.start()
         self._keeper.start()
 
     def stop(self) -> None:
-        """Let the connection go and stop delivering events; may be repeated, and called before `start`."""
+        """Let the connection go; may be repeated, and called before `start`."""
         self._ending.set()
         self._wake.set()
         if self._keeper.ident is not None:
@@ -140,7 +152,8 @@ class Connection:
             if self._keeper.is_alive():
                 log.warning("libvirt at %s hangs; left it so", self.uri)
         self._replace(None)
-        self.events.stop()
+        if not self._shares_events:
+            self.events.stop()
 
     def handle(self, wait: float = 0.0) -> libvirt.virConnect:
         """An open connection for the calling thread alone; waits up to `wait` seconds for libvirt. Raises
@@ -173,6 +186,12 @@ class Connection:
             self._own.connection, self._own.number = own, number
         return own
 
+    @property
+    def silence(self) -> float:
+        """For how many seconds there has been no connection; 0 while there is one."""
+        with self._changed:
+            return 0.0 if self._connection is not None else time.monotonic() - self._lost_at
+
     def _usable(self) -> libvirt.virConnect | None:
         # a connection breaks some moments before the keeper hears of it; asking costs no message
         if self._connection is not None and self._connection.isAlive():
@@ -195,19 +214,22 @@ class Connection:
 
     def _connect_and_hold(self) -> None:
         lost = threading.Event()
-        opened = _Opened(self.uri, self._keepalive, self.events.publish, lambda: self._lose(lost))
+        opened = _Opened(self.uri, self._keepalive, self._publish, lambda: self._lose(lost))
         log.info("connected to libvirt at %s", self.uri)
         self._replace(opened.handle)
-        self.events.publish(Event(Kind.RESYNC))
+        self._publish(Event(Kind.RESYNC))
         while not (lost.is_set() or self._ending.is_set()):
             if not self._wake.wait(_LOOK_AGAIN):
                 # libvirt sends no event for a domain that dies while a new libvirtd looks it over
-                self.events.publish(Event(Kind.RESYNC))
+                self._publish(Event(Kind.RESYNC))
             self._wake.clear()
         self._replace(None)
         opened.release()
         if not self._ending.is_set():
             log.warning("the connection to libvirt at %s broke: connecting anew", self.uri)
+
+    def _publish(self, event: Event) -> None:
+        self.events.publish(replace(event, origin=self.uri))
 
     def _lose(self, lost: threading.Event) -> None:
         lost.set()
@@ -215,6 +237,8 @@ class Connection:
 
     def _replace(self, connection: libvirt.virConnect | None) -> None:
         with self._changed:
+            if self._connection is not None:
+                self._lost_at = time.monotonic()
             self._connection = connection
             self._number += 1
             self._changed.notify_all()

@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 log = logging.getLogger(__name__)
@@ -39,12 +39,14 @@ class Kind(StrEnum):
 class Event:
     """Something happened to the domain `uuid`; an empty `uuid` means to any of them.
 
-    `device` is an alias; of a block job, the disk's target (``vda``).
+    `device` is an alias; of a block job, the disk's target (``vda``). `origin` is the URI of the libvirt that
+    told it.
     """
 
     kind: Kind
     uuid: str = ""
     device: str = ""
+    origin: str = field(default="", compare=False)
 
 
 Subscriber = Callable[[Event], None]

@@ -1,34 +1,40 @@
-"""The host's libvirt, or the one in the service's lab, for a command."""
+"""The datacenters' libvirts, or the one in the service's lab, for a command."""
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sqlalchemy import select
+
 import hypervisor.lab
 from api.cli.lab import SERVICE
+from api.operations.hosts import Hosts
 from api.settings import Settings
-from hypervisor.connection import Connection
+from api.store.database import Store
+from api.store.models import Datacenter
 from hypervisor.libvirt_errors import Unavailable
 
 
 @contextmanager
-def libvirt(settings: Settings) -> Iterator[Connection]:
-    """An open connection.
+def libvirt(settings: Settings, store: Store) -> Iterator[Hosts]:
+    """The connections of the datacenters.
 
-    Where the host's libvirt does not answer but a service's lab runs, the whole command
+    Where this host's libvirt does not answer but a service's lab runs, the whole command
     is run again in that lab, and does not return here.
     """
-    connection = Connection(settings.libvirt_uri)
-    connection.start()
+    with store.reading() as session:
+        hosts = Hosts(settings.libvirt_uri, session.scalars(select(Datacenter)).all())
+    hosts.start()
     try:
         try:
-            connection.handle(wait=1)
+            if hosts.own in hosts.places:
+                hosts.at(hosts.own).handle(wait=1)
         except Unavailable:
             if os.geteuid() == 0 and any(one.name == SERVICE for one in hypervisor.lab.running()):
                 command = [sys.executable, "-m", "api.cli", *sys.argv[1:]]
                 sys.exit(hypervisor.lab.enter(command, name=SERVICE))
             raise
-        yield connection
+        yield hosts
     finally:
-        connection.stop()
+        hosts.stop()

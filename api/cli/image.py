@@ -82,8 +82,9 @@ def build_(name: str, mirror: str | None) -> None:
 def import_(file: Path, labels: tuple[str, ...]) -> None:
     """Offer the disk image FILE (qcow2 or raw, such as a distribution's cloud image)."""
     settings = load()
-    with libvirt(settings) as connection, progress_bar(labels[0]) as report:
-        offered = install(open_store(settings), connection, file, labels, settings.images, report)
+    store = open_store(settings)
+    with libvirt(settings, store) as hosts, progress_bar(labels[0]) as report:
+        offered = install(store, hosts, file, labels, settings.images, report)
     click.echo(f"offered as image {', '.join(str(one) for one in offered)}")
 
 

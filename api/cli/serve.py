@@ -44,7 +44,8 @@ def serve(listen: str | None, where: str, setup: bool) -> None:
         from api.cli.image import built
 
         built(settings, "tiny")
-    if where == "lab" or (where == "auto" and not _answers(settings.libvirt_uri)):
+    here = any(one.libvirt_uri is None for one in settings.datacenters)
+    if where == "lab" or (where == "auto" and here and not _answers(settings.libvirt_uri)):
         sys.exit(_serve_in_lab(settings))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -38,8 +38,11 @@ def unlock(number: int) -> None:
 
 def _switch(number: int, *, lock: bool) -> None:
     settings = load()
-    with libvirt(settings) as connection:
-        store, handle = open_store(settings), connection.handle()
+    store = open_store(settings)
+    with libvirt(settings, store) as hosts:
+        with store.reading() as session:
+            found = session.get(Vm, number)
+        handle = None if found is None else hosts.handle(found.datacenter_id, wait=5)
         with store.writing() as session:
             found = session.get(Vm, number)
             if found is None or found.state not in _LOCKABLE:

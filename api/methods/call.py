@@ -33,6 +33,7 @@ class Services:
     statistics: Statistics
     links: Links
     room: Rooms
+    libvirt_uri: str
 
 
 @dataclass(frozen=True, slots=True)

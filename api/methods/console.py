@@ -25,6 +25,7 @@ class Viewed:
     vm_id: int
     uuid: str
     hostname: str
+    datacenter_id: int
 
 
 def with_key(services: Services, address: str, blob: bytes) -> Viewed | None:
@@ -96,4 +97,4 @@ def _digest(line: str) -> bytes:
 
 
 def _viewed(vm: Vm) -> Viewed:
-    return Viewed(vm.id, vm.uuid, vm.hostname)
+    return Viewed(vm.id, vm.uuid, vm.hostname, vm.datacenter_id)

@@ -39,9 +39,9 @@ def obstacle(session: Session, call: Call, target: Datacenter, size: int) -> str
     """Why nothing of `size` MiB can be migrated to the datacenter now; None when it can."""
     if is_closed(target):
         return f"datacenter {target.dc_code} is closed"
-    room = call.services.room(target.pool)
+    room = call.services.room(target)
     if not room.active:
-        return f"the storage pool of datacenter {target.dc_code} does not run"
+        return f"the storage pool of datacenter {target.dc_code} does not run, or its libvirt does not answer"
     free = room.free - _promised(session, target)
     if size > free:
         return f"datacenter {target.dc_code} has {max(0, free)} MiB left, and {size} may be needed"

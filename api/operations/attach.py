@@ -52,7 +52,7 @@ async def detach_iface(run: Run, vm_id: int, iface_id: int) -> None:
     backend = run.backend
     async with run.operation("iface_detach") as outcome:
         uuid = await run.step(mark_iface_leaving, backend, vm_id, iface_id)
-        await _leave(run, uuid, blueprint.iface_alias(iface_id), f"iface#{iface_id}")
+        await _leave(run, vm_id, uuid, blueprint.iface_alias(iface_id), f"iface#{iface_id}")
         outcome.records(lambda session: free_iface(session, iface_id))
 
 
@@ -60,12 +60,12 @@ async def take_out_disk(run: Run, vm_id: int, disk_id: int) -> None:
     """Take the disk out of the definition and of the running guest; raises when the guest holds on to it."""
     await run.step(check_not_root, run.backend, vm_id, disk_id)
     uuid = await run.step(mark_disk_leaving, run.backend, vm_id, disk_id)
-    await _leave(run, uuid, blueprint.disk_alias(disk_id), f"disk#{disk_id}")
+    await _leave(run, vm_id, uuid, blueprint.disk_alias(disk_id), f"disk#{disk_id}")
 
 
-async def _leave(run: Run, uuid: str, alias: str, what: str) -> None:
+async def _leave(run: Run, vm_id: int, uuid: str, alias: str, what: str) -> None:
     begun = await run.step(time.time)
-    if not await run.wait(let_go, run.backend, uuid, alias, begun):
+    if not await run.wait(let_go, run.backend, vm_id, uuid, alias, begun):
         raise OperationFailed(
             f"the guest did not let go of {what}: it is detached at the next reboot or stop of the VM"
         )
@@ -106,7 +106,7 @@ def take_iface(backend: Backend, vm_id: int, iface_id: int) -> None:
 
 def plug_disk(backend: Backend, vm_id: int, disk_id: int) -> None:
     """Define the domain anew, and plug the disk into it when it runs."""
-    connection = backend.handle()
+    connection, _ = backend.machine(vm_id)
     with backend.store.reading() as session:
         vm = session.get_one(Vm, vm_id)
         if power.state(connection, vm.uuid) is State.ABSENT:
@@ -119,7 +119,7 @@ def plug_disk(backend: Backend, vm_id: int, disk_id: int) -> None:
 
 def plug_iface(backend: Backend, vm_id: int, iface_id: int) -> None:
     """Define the domain anew, and plug the interface into it when it runs."""
-    connection = backend.handle()
+    connection, _ = backend.machine(vm_id)
     with backend.store.reading() as session:
         vm = session.get_one(Vm, vm_id)
         if power.state(connection, vm.uuid) is State.ABSENT:
@@ -133,9 +133,7 @@ def plug_iface(backend: Backend, vm_id: int, iface_id: int) -> None:
 
 def check_not_root(backend: Backend, vm_id: int, disk_id: int) -> None:
     """Refuse to take the disk that the guest runs from: after a swap that is not the one at position 0."""
-    with backend.store.reading() as session:
-        uuid = session.get_one(Vm, vm_id).uuid
-    if hotplug.booted_from(backend.handle(), uuid) == blueprint.disk_alias(disk_id):
+    if hotplug.booted_from(*backend.machine(vm_id)) == blueprint.disk_alias(disk_id):
         raise OperationFailed(
             f"vm#{vm_id} runs from disk#{disk_id} until its next start: stop it, then detach the disk"
         )
@@ -157,7 +155,7 @@ def mark_iface_leaving(backend: Backend, vm_id: int, iface_id: int) -> str:
 
 
 def _define(backend: Backend, vm_id: int) -> str:
-    connection = backend.handle()
+    connection, _ = backend.machine(vm_id)
     with backend.store.reading() as session:
         vm = session.get_one(Vm, vm_id)
         if power.state(connection, vm.uuid) is not State.ABSENT:
@@ -165,29 +163,29 @@ def _define(backend: Backend, vm_id: int) -> str:
         return vm.uuid
 
 
-async def let_go(backend: Backend, uuid: str, alias: str, begun: float) -> bool:
+async def let_go(backend: Backend, vm_id: int, uuid: str, alias: str, begun: float) -> bool:
     """Ask the guest for the device until it is gone, or until patience ends (False)."""
     deadline = begun + backend.patience.detach
-    with backend.connection.events.watching(uuid) as watch:
+    with backend.events.watching(uuid) as watch:
         again = 0.0
         while True:
-            if not await asyncio.to_thread(_has, backend, uuid, alias):
+            if not await asyncio.to_thread(_has, backend, vm_id, alias):
                 return True
             now = time.time()
             if now >= deadline:
                 return False
             if now >= again:
-                await asyncio.to_thread(_ask, backend, uuid, alias)
+                await asyncio.to_thread(_ask, backend, vm_id, alias)
                 again = now + backend.patience.detach_again
             await watch.next(min(again, deadline) - now)
 
 
-def _has(backend: Backend, uuid: str, alias: str) -> bool:
-    return alias in hotplug.plugged(backend.handle(), uuid)
+def _has(backend: Backend, vm_id: int, alias: str) -> bool:
+    return alias in hotplug.plugged(*backend.machine(vm_id))
 
 
-def _ask(backend: Backend, uuid: str, alias: str) -> None:
-    hotplug.ask_to_let_go(backend.handle(), uuid, alias)
+def _ask(backend: Backend, vm_id: int, alias: str) -> None:
+    hotplug.ask_to_let_go(*backend.machine(vm_id), alias)
 
 
 def undo_attach_disk(backend: Backend, vm_id: int, disk_id: int, swapped: int | None) -> None:

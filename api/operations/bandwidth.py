@@ -20,7 +20,8 @@ def sweep() -> None:
 
 
 def enforce(backend: Backend, vm_id: int) -> None:
-    """Limit each tap of the VM to what the records say; does nothing when the VM does not run.
+    """Limit each tap of the VM to what the records say; does nothing when the VM does not run, or runs on
+    another host: its taps are not here.
 
     A limit that cannot be set is logged: a guest without one is better than no guest.
     """
@@ -28,6 +29,7 @@ def enforce(backend: Backend, vm_id: int) -> None:
         vm = session.get_one(Vm, vm_id)
         rates = {blueprint.iface_alias(iface.id): iface.bandwidth for iface in vm.ifaces}
     try:
-        hotplug.limit(backend.handle(), vm.uuid, rates)
+        if backend.hosts.is_near(vm.datacenter_id):
+            hotplug.limit(backend.handle(vm.datacenter_id), vm.uuid, rates)
     except HypervisorError as error:
         log.warning("vm#%d: bandwidth is not limited: %s", vm_id, error)

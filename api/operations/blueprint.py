@@ -10,6 +10,9 @@ from hypervisor.storage import volume
 
 # the seed stands behind every position that a disk can have
 _SEED_TARGET = "vdz"
+SEED_ALIAS = "ua-seed"
+"""Our name for the device of the seed."""
+
 MAX_POSITION = 23
 
 
@@ -67,7 +70,7 @@ def domain(backend: Backend, session: Session, vm: Vm) -> DomainSpec:
     """The domain of the VM as the records want it; its volumes must exist."""
     datacenter = session.get_one(Datacenter, vm.datacenter_id)
     account = session.get_one(Account, vm.account_id)
-    connection = backend.connection.handle()
+    connection = backend.handle(datacenter.id)
     seed_path = volume.path(connection, datacenter.pool, seed_volume(vm))
     return DomainSpec(
         uuid=vm.uuid,
@@ -80,7 +83,7 @@ def domain(backend: Backend, session: Session, vm: Vm) -> DomainSpec:
         console_log=backend.console_logs / f"{vm.uuid}.log",
         disks=(
             *(disk(backend, datacenter, one) for one in vm.disks if not one.leaving),
-            DiskSpec("ua-seed", seed_path, _SEED_TARGET, format="raw", readonly=True),
+            DiskSpec(SEED_ALIAS, seed_path, _SEED_TARGET, format="raw", readonly=True),
         ),
         interfaces=tuple(interface(datacenter, one) for one in vm.ifaces if not one.leaving),
         labels={"vm": str(vm.id), "account": account.handle, "datacenter": datacenter.dc_code},
@@ -92,7 +95,7 @@ def disk(backend: Backend, datacenter: Datacenter, record: Disk) -> DiskSpec:
     position = record.position or 0
     return DiskSpec(
         alias=disk_alias(record.id),
-        path=volume.path(backend.connection.handle(), datacenter.pool, record.volume),
+        path=volume.path(backend.handle(datacenter.id), datacenter.pool, record.volume),
         target=target(position),
         readonly=record.access == "read",
         boot=1 if position == 0 else None,

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
 
+from api.operations.hosts import Hosts
 from hypervisor.connection import Connection
 from hypervisor.domain import power
 from hypervisor.domain.console import Console
@@ -81,23 +82,22 @@ class Viewer:
 class Consoles:
     """Opens consoles for viewers; everything but `switch_off` belongs to one event loop."""
 
-    def __init__(self, connection: Connection, logs: Path) -> None:
-        self._connection = connection
+    def __init__(self, hosts: Hosts, logs: Path) -> None:
+        self._hosts = hosts
         self._logs = logs
         self._shared: dict[str, _Shared] = {}
 
     @asynccontextmanager
-    async def viewing(self, uuid: str) -> AsyncIterator[Viewer]:
-        """Look at the console of the domain `uuid`.
+    async def viewing(self, uuid: str, datacenter_id: int) -> AsyncIterator[Viewer]:
+        """Look at the console of the domain `uuid` on the datacenter's libvirt.
 
         Raises `NotRunning`, `TooManyViewers`, `HypervisorError` when libvirt does not let us, `OSError` when
         there is no log.
         """
         shared = self._shared.get(uuid)
         if shared is None:
-            shared = self._shared[uuid] = _Shared(
-                self._connection, uuid, self._logs / f"{uuid}.log", self._forget
-            )
+            connection = self._hosts.at(self._hosts.uri(datacenter_id))
+            shared = self._shared[uuid] = _Shared(connection, uuid, self._logs / f"{uuid}.log", self._forget)
         with shared.place():
             try:
                 await shared.open()

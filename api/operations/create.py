@@ -1,5 +1,7 @@
 """A virtual machine made, started anew, and deleted."""
 
+import logging
+
 from sqlalchemy.orm import Session
 
 from api.operations import blueprint, triggers
@@ -14,6 +16,8 @@ from api.store.models import Datacenter, Vm
 from hypervisor.domain import console_log, power
 from hypervisor.seed import build_iso
 from hypervisor.storage import volume
+
+log = logging.getLogger(__name__)
 
 
 @workflow("vm_create")
@@ -63,7 +67,7 @@ async def delete(run: Run, vm_id: int, disk_id: int | None, iface_id: int | None
 
 def build(backend: Backend, vm_id: int) -> str:
     """Write the seed, define the domain and power it on; returns the state that follows."""
-    connection = backend.handle()
+    connection, _ = backend.machine(vm_id)
     with backend.store.reading() as session:
         vm = session.get_one(Vm, vm_id)
         pool = session.get_one(Datacenter, vm.datacenter_id).pool
@@ -71,25 +75,26 @@ def build(backend: Backend, vm_id: int) -> str:
             volume.upload(connection, pool, blueprint.seed_volume(vm), build_iso(blueprint.seed(vm)), "raw")
             power.define(connection, blueprint.domain(backend, session, vm))
         power.start(connection, vm.uuid)
+        if vm.ifaces and not backend.hosts.is_near(vm.datacenter_id):
+            log.warning("vm#%d: bandwidth is not limited: it runs on another host", vm_id)
     return state_of(backend, vm_id)
 
 
 def check_halted(backend: Backend, vm_id: int) -> None:
     """Refuse to go on when the guest runs, because a stop queued before the deletion failed."""
-    with backend.store.reading() as session:
-        uuid = session.get_one(Vm, vm_id).uuid
-    if power.state(backend.handle(), uuid).powered:
+    connection, uuid = backend.machine(vm_id)
+    if power.state(connection, uuid).powered:
         raise OperationFailed(f"vm#{vm_id} is running: stop it, then delete it again")
 
 
 def dismantle(backend: Backend, vm_id: int) -> None:
     """Remove the domain, its seed and its console log."""
-    connection = backend.handle()
     with backend.store.reading() as session:
         vm = session.get(Vm, vm_id)
         if vm is None:
             return
         pool = session.get_one(Datacenter, vm.datacenter_id).pool
+    connection = backend.handle(vm.datacenter_id)
     power.undefine(connection, vm.uuid)
     volume.delete(connection, pool, blueprint.seed_volume(vm))
     console_log.remove(backend.console_logs / f"{vm.uuid}.log")

@@ -49,7 +49,7 @@ def make_volume(backend: Backend, disk_id: int) -> None:
         pool = session.get_one(Datacenter, disk.datacenter_id).pool
         source = None if disk.source_id is None else session.get_one(Disk, disk.source_id)
         user = None if source is None or source.vm_id is None else session.get_one(Vm, source.vm_id)
-    connection = backend.handle()
+    connection = backend.handle(disk.datacenter_id)
     if source is None:
         volume.create_empty(connection, pool, disk.volume, disk.size)
         return
@@ -70,7 +70,7 @@ def grow(backend: Backend, disk_id: int, size: int) -> None:
         disk = session.get_one(Disk, disk_id)
         pool = session.get_one(Datacenter, disk.datacenter_id).pool
         vm = None if disk.vm_id is None else session.get_one(Vm, disk.vm_id)
-    connection = backend.handle()
+    connection = backend.handle(disk.datacenter_id)
     if vm is not None and power.state(connection, vm.uuid).powered:
         devices.resize_disk(connection, vm.uuid, volume.path(connection, pool, disk.volume), size)
     else:
@@ -83,7 +83,7 @@ def remove_volume(backend: Backend, disk_id: int) -> None:
         disk = session.get(Disk, disk_id)
         pool = None if disk is None else session.get_one(Datacenter, disk.datacenter_id).pool
     if disk is not None and pool is not None:
-        volume.delete(backend.handle(), pool, disk.volume)
+        volume.delete(backend.handle(disk.datacenter_id), pool, disk.volume)
 
 
 def discard(backend: Backend, disk_id: int) -> None:

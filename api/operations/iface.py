@@ -53,7 +53,7 @@ def reserve(backend: Backend, iface_id: int, datacenter_id: int | None = None) -
         vm = None if iface.vm_id is None else session.get_one(Vm, iface.vm_id)
         addresses = {ip.version: ip.ip for ip in iface.ips if ip.datacenter_id == where}
     network.assign(
-        backend.handle(),
+        backend.handle(where),
         name,
         Reservation(
             mac=iface.mac,
@@ -69,9 +69,11 @@ def release(backend: Backend, iface_id: int, datacenter_id: int | None = None) -
     """Take the interface's addresses back from the DHCP server of its datacenter, or of another one."""
     with backend.store.reading() as session:
         iface = session.get(Iface, iface_id)
-        name = None if iface is None else network_of(session, iface, datacenter_id or iface.datacenter_id)
-    if iface is not None and name is not None:
-        network.release(backend.handle(), name, iface.mac)
+        if iface is None:
+            return
+        where = iface.datacenter_id if datacenter_id is None else datacenter_id
+        name = network_of(session, iface, where)
+    network.release(backend.handle(where), name, iface.mac)
 
 
 def network_of(session: Session, iface: Iface, datacenter_id: int) -> str:

@@ -4,11 +4,11 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import select, true
 
+from api.operations.hosts import Hosts
 from api.store.database import Store
 from api.store.models import Datacenter, Disk, Image
-from hypervisor.connection import Connection
 from hypervisor.errors import HypervisorError
 from hypervisor.image.convert import as_qcow2
 from hypervisor.image.progress import Progress, silent
@@ -23,13 +23,16 @@ class ImageExists(HypervisorError):
 
 def install(
     store: Store,
-    connection: Connection,
+    hosts: Hosts,
     file: Path,
     labels: Sequence[str],
     folder: Path,
     progress: Progress = silent,
+    *,
+    only: int | None = None,
 ) -> list[int]:
-    """Offer the disk image `file` as `labels` in every datacenter; returns the ids of the images.
+    """Offer the disk image `file` as `labels` in every datacenter, or in the one with the id `only`; returns
+    the ids of the images.
 
     `folder` has room for a converted copy.
 
@@ -37,18 +40,23 @@ def install(
     `HypervisorError` when it cannot be stored; nothing is left then.
     """
     with store.reading() as session:
-        taken = session.scalars(select(Image.label).where(Image.label.in_(labels))).first()
-        datacenters = session.scalars(select(Datacenter).order_by(Datacenter.id)).all()
+        datacenters = session.scalars(
+            select(Datacenter)
+            .where(true() if only is None else Datacenter.id == only)
+            .order_by(Datacenter.id)
+        ).all()
+        there = Image.datacenter_id.in_([datacenter.id for datacenter in datacenters])
+        taken = session.scalars(select(Image.label).where(Image.label.in_(labels), there)).first()
     if taken is not None:
         raise ImageExists(f"there is an image with the label {taken!r}: choose another one")
     with as_qcow2(file, folder) as (image, size):
         rounded = -(-size // (_STEP * 2**20)) * _STEP
-        return _store(store, connection, image, rounded, labels, datacenters, progress)
+        return _store(store, hosts, image, rounded, labels, datacenters, progress)
 
 
 def _store(
     store: Store,
-    connection: Connection,
+    hosts: Hosts,
     file: Path,
     size: int,
     labels: Sequence[str],
@@ -56,12 +64,13 @@ def _store(
     progress: Progress,
 ) -> list[int]:
     name = f"image-{secrets.token_hex(4)}.qcow2"
-    made: list[tuple[str, str]] = []
+    made: list[Datacenter] = []
     try:
         for number, datacenter in enumerate(datacenters):
             progress(f"storing in {datacenter.dc_code}", number / len(datacenters))
-            made.append((datacenter.pool, name))
-            volume.upload(connection.handle(wait=30), datacenter.pool, name, file, "qcow2")
+            handle = hosts.handle(datacenter.id)
+            made.append(datacenter)
+            volume.upload(handle, datacenter.pool, name, file, "qcow2")
         progress("recording", 1.0)
         with store.writing() as session:
             images = []
@@ -85,6 +94,6 @@ def _store(
             session.flush()
             return [image.id for image in images]
     except BaseException:
-        for pool, stored in made:
-            volume.delete(connection.handle(wait=30), pool, stored)
+        for datacenter in made:
+            volume.delete(hosts.handle(datacenter.id), datacenter.pool, name)
         raise

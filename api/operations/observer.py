@@ -5,7 +5,7 @@ stay.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -42,11 +42,12 @@ class Observer:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._silent: set[str] = set()
 
     def __call__(self, event: Event) -> None:
         """Take one event from the connection."""
         if event.kind is Kind.RESYNC:
-            self.resync()
+            self.resync(event.origin)
         elif event.kind is Kind.DEVICE_REMOVED:
             self._device_left(event)
         elif event.kind in _CHANGES:
@@ -54,7 +55,7 @@ class Observer:
 
     def _state_changed(self, event: Event) -> None:
         with self._backend.store.writing() as session:
-            vm = session.scalar(select(Vm).where(Vm.uuid == event.uuid))
+            vm = self._vm(session, event)
             if vm is None:
                 return
             # in any other state an operation is at it, which settles what became of it
@@ -72,7 +73,7 @@ class Observer:
     def _device_left(self, event: Event) -> None:
         # a guest may let go long after it was asked
         with self._backend.store.writing() as session:
-            vm = session.scalar(select(Vm).where(Vm.uuid == event.uuid))
+            vm = self._vm(session, event)
             if vm is not None:
                 remaining = {blueprint.disk_alias(disk.id): "" for disk in vm.disks}
                 remaining |= {blueprint.iface_alias(iface.id): "" for iface in vm.ifaces}
@@ -80,14 +81,31 @@ class Observer:
                 _free_leaving(session, vm, remaining)
         sweep()
 
-    def resync(self) -> None:
-        """Read every state anew: events may have been lost."""
+    def _vm(self, session: Session, event: Event) -> Vm | None:
+        """The VM that the event is about: not one of the same UUID on another host."""
+        vm = session.scalar(select(Vm).where(Vm.uuid == event.uuid))
+        if vm is None or self._backend.hosts.uri(vm.datacenter_id) != event.origin:
+            return None
+        return vm
+
+    def resync(self, origin: str = "") -> None:
+        """Read every state anew, or those of the libvirt at `origin`: events may have been lost.
+
+        What a host that does not answer has stays in the records as it was.
+        """
+        for uri, datacenters in self._backend.hosts.places.items():
+            if origin in ("", uri):
+                self._read(uri, datacenters)
+        sweep()
+
+    def _read(self, uri: str, datacenters: Sequence[int]) -> None:
         started = []
         try:
-            connection = self._backend.connection.handle()
+            connection = self._backend.hosts.at(uri).handle()
             found = power.states(connection)
+            here = select(Vm).where(Vm.state.in_(_OBSERVED), Vm.datacenter_id.in_(datacenters))
             with self._backend.store.writing() as session:
-                for vm in session.scalars(select(Vm).where(Vm.state.in_(_OBSERVED))):
+                for vm in session.scalars(here):
                     state = _SHOWN[found.get(vm.uuid, power.State.ABSENT)]
                     if vm.state != state:
                         vm.state = state
@@ -95,10 +113,13 @@ class Observer:
                     if any(disk.leaving for disk in vm.disks) or any(one.leaving for one in vm.ifaces):
                         _free_leaving(session, vm, hotplug.plugged(connection, vm.uuid))
         except HypervisorError as error:
-            log.warning("states of the domains: %s", error)
+            if uri not in self._silent:
+                log.warning("states of the domains: %s", error)
+            self._silent.add(uri)
+        else:
+            self._silent.discard(uri)
         for vm_id in started:
             enforce(self._backend, vm_id)
-        sweep()
 
 
 def _free_leaving(session: Session, vm: Vm, plugged: Mapping[str, str]) -> None:
@@ -113,9 +134,7 @@ def _free_leaving(session: Session, vm: Vm, plugged: Mapping[str, str]) -> None:
 
 def state_of(backend: Backend, vm_id: int) -> str:
     """The VM's state as libvirt has it now."""
-    with backend.store.reading() as session:
-        uuid = session.get_one(Vm, vm_id).uuid
-    return _SHOWN[power.state(backend.handle(), uuid)]
+    return _SHOWN[power.state(*backend.machine(vm_id))]
 
 
 def observed(session: Session, vm_id: int, state: str) -> None:

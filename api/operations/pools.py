@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from sqlalchemy import select
 
+from api.operations.hosts import Hosts
 from api.store.database import Store
 from api.store.models import Datacenter
-from hypervisor.connection import Connection
 from hypervisor.errors import HypervisorError
 from hypervisor.storage import pool
 from hypervisor.storage.pool import Room
@@ -18,16 +18,17 @@ log = logging.getLogger(__name__)
 _EVERY = 60.0  # seconds between two looks, when nobody asks
 _STOP_PATIENCE = 5.0  # seconds
 
-Rooms = Callable[[str], Room]
+Rooms = Callable[[Datacenter], Room]
 
 
 class Pools:
     """The room in each datacenter's pool, as it was at the last look; whoever asks causes the next one."""
 
-    def __init__(self, store: Store, connection: Connection) -> None:
+    def __init__(self, store: Store, hosts: Hosts) -> None:
         self._store = store
-        self._connection = connection
-        self._rooms: dict[str, Room] = {}
+        self._hosts = hosts
+        self._rooms: dict[int, Room] = {}
+        self._silent: set[int] = set()
         self._asked = threading.Event()
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="pools", daemon=True)
@@ -43,17 +44,15 @@ class Pools:
         # one that is stuck in libvirt is left there
         self._thread.join(_STOP_PATIENCE)
 
-    def __call__(self, name: str) -> Room:
-        """The room in the pool `name`, at most a minute ago; none in one that was never seen."""
+    def __call__(self, datacenter: Datacenter) -> Room:
+        """The room in the datacenter's pool, at most a minute ago; none in one that was not seen then."""
         self._asked.set()
-        return self._rooms.get(name, Room(active=False, free=0))
+        return self._rooms.get(datacenter.id, Room(active=False, free=0))
 
     def _run(self) -> None:
         while not self._ending:
             try:
                 self._look()
-            except HypervisorError as error:
-                log.warning("storage pools: %s", error)
             except Exception:
                 log.exception("the storage pools were not looked at; they are in a minute")
             self._asked.wait(_EVERY)
@@ -61,6 +60,13 @@ class Pools:
 
     def _look(self) -> None:
         with self._store.reading() as session:
-            names = list(session.scalars(select(Datacenter.pool)))
-        connection = self._connection.handle()
-        self._rooms = {name: pool.room(connection, name) for name in names}
+            datacenters = session.scalars(select(Datacenter)).all()
+        for one in datacenters:
+            try:
+                self._rooms[one.id] = pool.room(self._hosts.handle(one.id, wait=0), one.pool)
+                self._silent.discard(one.id)
+            except HypervisorError as error:
+                if one.id not in self._silent:
+                    log.warning("storage pool of %s: %s", one.dc_code, error)
+                self._silent.add(one.id)
+                self._rooms.pop(one.id, None)

@@ -11,7 +11,7 @@ from api.operations.engine import workflow
 from api.operations.observer import observed, settle
 from api.operations.power import halt
 from api.operations.run import Run
-from api.store.models import Datacenter, Disk, Vm
+from api.store.models import Datacenter, Disk
 from hypervisor.domain import hotplug, power
 from hypervisor.storage import volume
 
@@ -120,21 +120,19 @@ def undo(
 
 def release(backend: Backend, vm_id: int, disk_id: int) -> None:
     """Cut the VM off if it runs with the disk."""
-    connection = backend.handle()
-    with backend.store.reading() as session:
-        uuid = session.get_one(Vm, vm_id).uuid
+    connection, uuid = backend.machine(vm_id)
     if blueprint.disk_alias(disk_id) in hotplug.plugged(connection, uuid):
         power.cut_off(connection, uuid)
 
 
 def copy_snapshot(backend: Backend, disk_id: int, snapshot_id: int, new_volume: str) -> None:
     """Copy the snapshot's volume."""
-    connection = backend.handle()
     with backend.store.reading() as session:
-        pool = _pool(session, disk_id)
+        datacenter = _datacenter(session, disk_id)
         snapshot = session.get_one(Disk, snapshot_id)
-    source = volume.path(connection, pool, snapshot.volume)
-    volume.create_copy(connection, pool, new_volume, snapshot.size, source)
+    connection = backend.handle(datacenter.id)
+    source = volume.path(connection, datacenter.pool, snapshot.volume)
+    volume.create_copy(connection, datacenter.pool, new_volume, snapshot.size, source)
 
 
 def take_volume(backend: Backend, disk_id: int, snapshot_id: int, new_volume: str) -> str:
@@ -149,11 +147,11 @@ def take_volume(backend: Backend, disk_id: int, snapshot_id: int, new_volume: st
 def discard_volume(backend: Backend, disk_id: int, name: str) -> None:
     """Remove the volume `name`, unless it is the disk's."""
     with backend.store.reading() as session:
-        pool = _pool(session, disk_id)
+        datacenter = _datacenter(session, disk_id)
         if session.get_one(Disk, disk_id).volume == name:
             return
-    volume.delete(backend.handle(), pool, name)
+    volume.delete(backend.handle(datacenter.id), datacenter.pool, name)
 
 
-def _pool(session: Session, disk_id: int) -> str:
-    return session.get_one(Datacenter, session.get_one(Disk, disk_id).datacenter_id).pool
+def _datacenter(session: Session, disk_id: int) -> Datacenter:
+    return session.get_one(Datacenter, session.get_one(Disk, disk_id).datacenter_id)

@@ -92,7 +92,7 @@ class Run:
 
         async def attempt(*args: P.args, **kwargs: P.kwargs) -> T:
             pause = _FIRST_PAUSE
-            with self.backend.connection.events.watching("") as watch:
+            with self.backend.events.watching("") as watch:
                 while True:
                     try:
                         found = await asyncio.to_thread(function, *args, **kwargs)
@@ -133,7 +133,7 @@ class Run:
         try:
             yield
         except Exception as error:
-            with self.backend.connection.events.watching("") as watch:
+            with self.backend.events.watching("") as watch:
                 while True:
                     try:
                         await self.step(undo, *args, **kwargs)

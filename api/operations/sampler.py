@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from sqlalchemy import select
 
@@ -84,17 +84,24 @@ def _levels(vm_id: int, counters: DomainCounters) -> Iterator[tuple[Source, floa
 
 
 class Sampler:
-    """Takes a sample of every running VM each `statistics.every` seconds.
+    """Takes a sample of every running VM in `datacenters`, which the reader's libvirt serves, each
+    `statistics.every` seconds.
 
     A round that is late is left out; nothing in it waits for a QEMU or a libvirt that is stuck.
     """
 
     def __init__(
-        self, store: Store, statistics: Statistics, reader: Reader, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        statistics: Statistics,
+        reader: Reader,
+        datacenters: Collection[int],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._statistics = statistics
         self._reader = reader
+        self._datacenters = tuple(datacenters)
         self._clock = clock
         self._rates = Rates(statistics.every)
         self._silent = False
@@ -124,7 +131,8 @@ class Sampler:
     def round(self) -> None:
         """Take one sample of all VMs that run."""
         with self._store.reading() as session:
-            known = session.execute(select(Vm.uuid, Vm.id).where(Vm.state != "deleted"))
+            ours = (Vm.state != "deleted", Vm.datacenter_id.in_(self._datacenters))
+            known = session.execute(select(Vm.uuid, Vm.id).where(*ours))
             vms = {row.uuid: row.id for row in known}
         at = self._clock()
         try:

@@ -50,7 +50,7 @@ def change(backend: Backend, vm_id: int, changes: dict[str, Any]) -> bool:
         backend.consoles.switch_off(vm.uuid)
     if "vm_max_memory" not in changes:
         return False
-    connection = backend.handle()
+    connection = backend.handle(vm.datacenter_id)
     return (
         power.state(connection, vm.uuid).powered
         and power.read_live(connection, vm.uuid).max_memory != vm.vm_max_memory
@@ -59,7 +59,7 @@ def change(backend: Backend, vm_id: int, changes: dict[str, Any]) -> bool:
 
 def adapt(backend: Backend, vm_id: int) -> dict[str, str]:
     """Define the domain as the records have it and change the running one; returns what has to wait."""
-    connection = backend.handle()
+    connection, _ = backend.machine(vm_id)
     with backend.store.reading() as session:
         vm = session.get_one(Vm, vm_id)
         if power.state(connection, vm.uuid) is State.ABSENT:
@@ -74,7 +74,7 @@ def tell_password(backend: Backend, vm_id: int, password_hash: str) -> bool:
     with backend.store.reading() as session:
         vm = session.get_one(Vm, vm_id)
     users = ["root", *([vm.seed["login"]] if vm.seed.get("login") else [])]
-    return resources.set_passwords(backend.handle(), vm.uuid, users, password_hash)
+    return resources.set_passwords(backend.handle(vm.datacenter_id), vm.uuid, users, password_hash)
 
 
 def keep_password(backend: Backend, vm_id: int, password_hash: str) -> None:

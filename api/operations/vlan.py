@@ -10,8 +10,10 @@ from sqlalchemy.orm import Session
 from api.operations.backend import Backend
 from api.operations.engine import workflow
 from api.operations.run import Run
+from api.store.database import Store
 from api.store.models import Operation, Vlan
 from hypervisor import network
+from hypervisor.connection import Handle
 from hypervisor.errors import HypervisorError
 from hypervisor.network import Mode, NetworkSpec, Outcome
 
@@ -55,18 +57,21 @@ def ensure(backend: Backend, vlan_id: int) -> bool:
     """Define and start the private network as its record has it; returns whether a change has to wait."""
     with backend.store.reading() as session:
         vlan = session.get_one(Vlan, vlan_id)
-    return network.ensure(backend.handle(), spec(vlan)) is Outcome.PENDING
+    return network.ensure(backend.handle(vlan.datacenter_id), spec(vlan)) is Outcome.PENDING
 
 
-def ensure_all(backend: Backend) -> None:
-    """Have every private network run, and the host closed to its guests, as after a restart of the host."""
-    with backend.store.reading() as session:
-        vlans = session.scalars(select(Vlan.id).where(Vlan.state == "created")).all()
-    for vlan_id in vlans:
+def ensure_all(store: Store, connection: Handle, datacenter_id: int) -> None:
+    """Have every private network of the datacenter run, and the host closed to its guests, as after a restart
+    of the host."""
+    with store.reading() as session:
+        vlans = session.scalars(
+            select(Vlan).where(Vlan.state == "created", Vlan.datacenter_id == datacenter_id)
+        ).all()
+    for vlan in vlans:
         try:
-            ensure(backend, vlan_id)
+            network.ensure(connection, spec(vlan))
         except HypervisorError as error:
-            log.warning("vlan#%d does not work: %s", vlan_id, error)
+            log.warning("vlan#%d does not work: %s", vlan.id, error)
 
 
 def spec(vlan: Vlan) -> NetworkSpec:
@@ -85,7 +90,7 @@ def remove(backend: Backend, vlan_id: int) -> None:
     with backend.store.reading() as session:
         vlan = session.get(Vlan, vlan_id)
     if vlan is not None:
-        network.remove(backend.handle(), vlan.network)
+        network.remove(backend.handle(vlan.datacenter_id), vlan.network)
 
 
 def discard(backend: Backend, vlan_id: int) -> None:

@@ -88,6 +88,8 @@ class Datacenter(Record):
     network: Mapped[str] = mapped_column(String(64))
     ipv4: Mapped[str] = mapped_column(String(18))  # the gateway's address with its prefix
     ipv6: Mapped[str] = mapped_column(String(43))
+    libvirt_uri: Mapped[str | None] = mapped_column(String(255))  # None: the service's own
+    migration_address: Mapped[str | None] = mapped_column(String(253))  # None: the host in the URI
 
 
 class Image(Record):

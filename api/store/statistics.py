@@ -3,6 +3,7 @@
 Losing the last minute is nothing, and so is losing the file: one that cannot be read is made anew.
 """
 
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class Statistics:
         self.every = every
         self._clock = clock
         self._store = open_file(file)
+        self._adding = threading.Lock()  # each host's samples come from a thread of its own
         self._ids: dict[Source, int] = {}
         # for each VM when its objects were sampled last: clients ask for it with every look at a VM
         self._sampled: dict[int, dict[tuple[str, int], int]] = {}
@@ -81,11 +83,12 @@ class Statistics:
     def add(self, points: Iterable[tuple[Source, Point]]) -> None:
         """Keep samples; averages what is complete and forgets what is old, every five minutes."""
         given = list(points)
-        try:
-            self._add(given)
-        except BaseException:
-            self._ids = {}  # what was learned in a transaction that failed
-            raise
+        with self._adding:
+            try:
+                self._add(given)
+            except BaseException:
+                self._ids = {}  # what was learned in a transaction that failed
+                raise
 
     def _add(self, given: list[tuple[Source, Point]]) -> None:
         with self._store.writing() as session:

@@ -86,7 +86,7 @@ class Session:
     async def _show(self, stdin: "asyncssh.SSHReader[bytes]", stdout: "asyncssh.SSHWriter[bytes]") -> int:
         """Show the console until it or the client ends; returns the exit status."""
         try:
-            async with self._consoles.viewing(self._vm.uuid) as viewer:
+            async with self._consoles.viewing(self._vm.uuid, self._vm.datacenter_id) as viewer:
                 # whoever switches it off from now on ends this view too
                 if not await asyncio.to_thread(console.is_open, self._services, self._vm.vm_id):
                     return self._switched_off()

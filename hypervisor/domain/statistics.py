@@ -11,6 +11,7 @@ import logging
 import queue
 import threading
 from collections.abc import Collection
+from urllib.parse import urlsplit
 
 import libvirt
 from lxml import etree
@@ -35,6 +36,7 @@ _FLAGS = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT | libvirt.VIR_CONNECT_
 
 # a question has this many seconds, and more for each domain that is known to answer (4 ms were measured)
 _PATIENCE, _PATIENCE_EACH = 0.25, 0.01
+_PATIENCE_FAR = 3.0  # as much as opening a connection over SSH or TLS may take
 _TRIES = 3  # questions in one round
 _MOST_STUCK = 8  # questions without an answer: each one holds one of libvirtd's 20 workers
 
@@ -46,6 +48,7 @@ class Reader:
         self.uri = uri
         self._asked: set[object] = set()
         self._answering = 0
+        self._patience = _PATIENCE_FAR if urlsplit(uri).hostname else _PATIENCE
         # the devices of each domain by its kernel and QEMU names, and the names that this is good for
         self._devices: dict[str, tuple[frozenset[object], dict[str, str]]] = {}
 
@@ -55,8 +58,11 @@ class Reader:
         return len(self._asked)
 
     def read(self, uuids: Collection[str]) -> list[DomainCounters]:
-        """The counters of those of `uuids` that run. Takes less than a second for fifty of them, however many
-        are stuck; raises `Unavailable` when libvirt answers no question, and `LibvirtError`."""
+        """The counters of those of `uuids` that run.
+
+        Takes less than a second for fifty of them, however many are stuck; on another host, seconds. Raises
+        `Unavailable` when libvirt answers no question, and `LibvirtError`.
+        """
         answers: queue.SimpleQueue[list[DomainCounters] | HypervisorError] = queue.SimpleQueue()
         for _ in range(_TRIES):
             if self.unanswered >= _MOST_STUCK:
@@ -70,7 +76,7 @@ class Reader:
                 daemon=True,
             ).start()
             try:
-                answer = answers.get(timeout=_PATIENCE + _PATIENCE_EACH * self._answering)
+                answer = answers.get(timeout=self._patience + _PATIENCE_EACH * self._answering)
             except queue.Empty:
                 continue
             if isinstance(answer, HypervisorError):

@@ -37,6 +37,7 @@ broadcast, in the last eighth of it. libvirt keeps networks apart, and `firewall
 """
 
 from hypervisor.network.addresses import allocate, eui64, normal_mac, random_mac
+from hypervisor.network.conflicts import is_local_uri
 from hypervisor.network.dhcp import assign, leases, release, reservations
 from hypervisor.network.networks import Outcome, ensure, remove
 from hypervisor.network.reservation import Lease, Reservation
@@ -53,6 +54,7 @@ __all__ = [
     "assign",
     "ensure",
     "eui64",
+    "is_local_uri",
     "leases",
     "normal_mac",
     "parse",

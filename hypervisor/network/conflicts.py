@@ -32,8 +32,13 @@ def is_local(connection: libvirt.virConnect) -> bool:
 
     A URI with a socket of its own may lead into another network namespace.
     """
-    uri = urlsplit(connection.getURI())
-    return not uri.hostname and "socket" not in parse_qs(uri.query)
+    return is_local_uri(connection.getURI())
+
+
+def is_local_uri(uri: str) -> bool:
+    """`is_local` of a libvirt that need not answer."""
+    split = urlsplit(uri)
+    return not split.hostname and "socket" not in parse_qs(split.query)
 
 
 def _check_network(spec: NetworkSpec, name: str, xml: str) -> None:

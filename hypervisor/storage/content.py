@@ -5,8 +5,9 @@ import errno
 import io
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 from urllib.parse import urlsplit
 
 import libvirt
@@ -15,10 +16,31 @@ from lxml import etree
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import LibvirtError
 
-# the most that one message of libvirt's protocol takes (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX)
-_CHUNK = 262120
+CHUNK = 262120
+"""The most bytes that one message of libvirt's protocol takes (VIR_NET_MESSAGE_LEGACY_PAYLOAD_MAX)."""
+
+HEAD = 32
+"""The bytes at the beginning of a qcow2 image that `Qcow2.read` wants."""
+
 _BLOCK = 2**16
 _QCOW2 = b"QFI\xfb"
+_FULL = os.strerror(errno.ENOSPC)
+
+
+@dataclass(frozen=True, slots=True)
+class Qcow2:
+    """What the head of a qcow2 image says: the size in bytes of the disk in it, and whether a backing file
+    holds a part of that (https://www.qemu.org/docs/master/interop/qcow2.html)."""
+
+    size: int
+    on_base: bool
+
+    @classmethod
+    def read(cls, head: bytes) -> Self | None:
+        """Read an image's first `HEAD` bytes; None when it is no qcow2 image."""
+        if len(head) < HEAD or not head.startswith(_QCOW2):
+            return None
+        return cls(int.from_bytes(head[24:32]), head[8:16] != bytes(8))
 
 
 def virtual_size(content: Path | bytes, form: str) -> int:
@@ -27,10 +49,10 @@ def virtual_size(content: Path | bytes, form: str) -> int:
     if form == "raw":
         return len(content) if isinstance(content, bytes) else content.stat().st_size
     with opened(content) as file:
-        header = file.read(32)
-    if form != "qcow2" or len(header) < 32 or not header.startswith(_QCOW2):
+        image = Qcow2.read(file.read(HEAD))
+    if form != "qcow2" or image is None:
         raise HypervisorError(f"the content is no disk image of format {form}: convert it with qemu-img")
-    return int.from_bytes(header[24:32])
+    return image.size
 
 
 @contextlib.contextmanager
@@ -100,14 +122,19 @@ def send(
 def _check_end(
     connection: libvirt.virConnect, volume: libvirt.virStorageVol, file: BinaryIO, size: int
 ) -> None:
-    """See that the end of the content was stored: libvirt (9.0) does not tell when its last writes fail."""
     for start in range((size - 1) // _BLOCK * _BLOCK, -1, -_BLOCK):
         file.seek(start)
         wanted = file.read(min(_BLOCK, size - start))
         if wanted.strip(b"\0"):
-            break
-    else:
-        return
+            check_stored(connection, volume, start, wanted)
+            return
+
+
+def check_stored(
+    connection: libvirt.virConnect, volume: libvirt.virStorageVol, start: int, wanted: bytes
+) -> None:
+    """See that the end of the content that is not zero, `wanted` at `start`, was stored: libvirt (9.0) does
+    not tell when its last writes fail. Raises `LibvirtError`."""
     stored = b""
     stream = connection.newStream()
     try:
@@ -120,7 +147,7 @@ def _check_end(
             stream.abort()
         raise
     if stored != wanted:
-        raise LibvirtError(f"upload of volume {volume.name()}: its end was not stored. No space left?")
+        raise LibvirtError(f"upload of volume {volume.name()}: its end was not stored. {_FULL}?")
 
 
 def _extents(file: BinaryIO, size: int) -> Iterator[tuple[int, int, bool]]:
@@ -145,7 +172,7 @@ def _extents(file: BinaryIO, size: int) -> Iterator[tuple[int, int, bool]]:
 def _send_range(stream: libvirt.virStream, file: BinaryIO, start: int, end: int) -> None:
     file.seek(start)
     while start < end:
-        chunk = file.read(min(_CHUNK, end - start))
+        chunk = file.read(min(CHUNK, end - start))
         if not chunk:
             raise HypervisorError("the file became shorter while it was read")
         start += len(chunk)

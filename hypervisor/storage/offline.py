@@ -67,7 +67,7 @@ def copy(
             _convert(arguments, lambda share: report(int(share * size), size), cancelled)
             _store(target)
         except _Failed as error:
-            raise HypervisorError(f"copy of {source.name}: {_advice(str(error), place)}") from error
+            raise HypervisorError(f"copy of {source.name}: {advice(str(error), place)}") from error
         pool.refresh(connection, place)
     else:
         volume.create_copy(connection, place, name, -(-size // 2**20), source, target_format)
@@ -134,7 +134,8 @@ def _store(target: Path) -> None:
         raise _Failed(error.strerror) from error
 
 
-def _advice(text: str, place: str) -> str:
+def advice(text: str, place: str) -> str:
+    """What to do when a copy into the pool `place` failed with `text`."""
     if os.strerror(errno.ENOSPC) in text:
         return f"no space left in storage pool {place}: free some there, and copy again"
     if "lock" in text:

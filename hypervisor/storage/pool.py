@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -59,6 +60,13 @@ def _activate(pool: libvirt.virStoragePool) -> None:
         # the folder is not there; one that is there keeps its owner and mode
         pool.build()
         pool.create()
+
+
+def make_folder(connection: libvirt.virConnect, path: Path) -> None:
+    """Make a folder on libvirt's host, unless it is there; by way of a pool, which does not stay."""
+    xml = _render(f"folder-{uuid.uuid4()}", path)
+    with _ensuring, explained(f"folder {path}"):
+        connection.storagePoolCreateXML(xml, libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD).destroy()
 
 
 def _render(name: str, path: Path) -> str:

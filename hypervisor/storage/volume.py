@@ -112,6 +112,12 @@ def create_twin(
     return _path(_create(connection, pool, _render(name, size, form), name), name)
 
 
+def create_room(connection: libvirt.virConnect, pool: str, name: str, length: int) -> libvirt.virStorageVol:
+    """A file of `length` bytes that takes no space yet, for an image of whatever format; libvirt sees which
+    one when the pool is refreshed."""
+    return _create(connection, pool, _render(name, length, "raw"), name)
+
+
 def create_overlay(connection: libvirt.virConnect, pool: str, name: str, size: int, base: Path) -> Path:
     """A volume of `size` MiB that begins as `base`, a volume that nobody writes to, and keeps only what is
     changed.

@@ -13,13 +13,14 @@ import asyncssh
 import pytest
 
 from api.operations.console import Consoles
+from api.operations.hosts import Hosts
 from api.store.database import Store
+from api.store.models import Datacenter
 from api.store.schema import upgrade
 from api.wire import console_door
 from api.wire.console import ConsoleServer
 from api.wire.console_door import ATTEMPTS, STRANGERS
 from api.wire.console_socket import console_url, open_console
-from hypervisor.connection import Connection
 from tests.methods.world import ALICE, World, begin
 from tests.service.waiting import until
 
@@ -53,14 +54,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
     key = asyncssh.generate_private_key("ssh-ed25519")
     vm = world.vm(console=True, seed={"ssh_keys": [key.export_public_key().decode()]})
     world.iface(ALICE, (ADDRESS,), state="used", vm_id=vm.id, num=0)
-    connection = Connection("test:///default")
-    connection.start()
+    hosts = Hosts("test:///default", [world.get(Datacenter, 1)])
+    hosts.start()
     listening, port = open_console("127.0.0.1:0")
-    made = ConsoleServer(listening, tmp_path / "key", world.services, Consoles(connection, tmp_path))
+    made = ConsoleServer(listening, tmp_path / "key", world.services, Consoles(hosts, tmp_path))
     made.start()
     yield Server(port, key, tmp_path / "key", made.stop)
     made.stop()
-    connection.stop()
+    hosts.stop()
     store.close()
 
 

@@ -49,7 +49,7 @@ def machine(world: World, addresses: tuple[str, ...], key: str = ALICE, **values
 
 def seen(vm: Vm) -> Viewed:
     """What one who is let in sees."""
-    return Viewed(vm.id, vm.uuid, vm.hostname)
+    return Viewed(vm.id, vm.uuid, vm.hostname, vm.datacenter_id)
 
 
 @pytest.mark.parametrize("address", [V4, V6, V6.upper(), "2001:db8:0:0:5054:ff:fe00:0001"])

@@ -10,13 +10,13 @@ from sqlalchemy import func, select
 
 from api.operations.backend import Backend
 from api.operations.console import Consoles
+from api.operations.hosts import Hosts
 from api.operations.jobs import Planned
 from api.operations.migration.vm import depart
 from api.operations.run import OperationFailed
 from api.operations.schedule import Schedules
 from api.settings import MigrationSettings, Patience, Settings
 from api.store.models import Claim, Disk, Iface, Job, Operation, Vm, now
-from hypervisor.connection import Connection
 from tests.methods.world import World
 
 THERE = 2
@@ -268,13 +268,13 @@ def test_one_that_was_locked_while_it_waited_does_not_begin(moving: Moving, tmp_
     world = moving.world
     moving.migrate(running=False)
     world.change(world.get(Vm, moving.vm.id), state="locked")
-    connection = Connection("test:///default")
+    hosts = Hosts("test:///default", [])
     backend = Backend(
         store=world.store,
-        connection=connection,
+        hosts=hosts,
         patience=Patience(),
         console_logs=tmp_path,
-        consoles=Consoles(connection, tmp_path),
+        consoles=Consoles(hosts, tmp_path),
         accelerated=False,
         max_vcpus=8,
         migration=MigrationSettings(),

@@ -101,6 +101,7 @@ def test_every_datacenter_that_suits_is_named(world: World, vm: Vm) -> None:
 
 
 CLOSED_TOO = "datacenter US-BA1 is closed"
+STOPPED = "the storage pool of datacenter LU-BI1 does not run, or its libvirt does not answer"
 
 
 def test_only_one_datacenter_is_open(world: World, vm: Vm) -> None:
@@ -130,7 +131,7 @@ def test_the_other_datacenters_are_open_and_full(world: World, vm: Vm) -> None:
 
 def test_the_pool_does_not_run(world: World, vm: Vm) -> None:
     world.rooms["LU-BI1"] = Room(active=False, free=10**6)
-    cannot(world, vm, f"the storage pool of datacenter LU-BI1 does not run; {CLOSED_TOO}", answer=NOT_YET)
+    cannot(world, vm, f"{STOPPED}; {CLOSED_TOO}", answer=NOT_YET)
 
 
 NEEDED = 2 * DISK + SNAPSHOT
@@ -214,7 +215,7 @@ def test_every_reason_is_given(world: World, vm: Vm) -> None:
         world,
         vm,
         f"it is paused, and must be running or halted; operation {stop['id']} (vm_stop) is not finished; "
-        f"the storage pool of datacenter LU-BI1 does not run; {CLOSED_TOO}",
+        f"{STOPPED}; {CLOSED_TOO}",
         code=STATE,
     )
 

@@ -123,7 +123,7 @@ def test_the_target_must_have_space_for_the_disk(world: World) -> None:
     world.rooms["LU-BI1"] = Room(active=False, free=10**6)
     assert refusal(world, "hosting.disk.migrate", disk.id, THERE) == (
         530470,
-        "target_dc: the storage pool of datacenter LU-BI1 does not run",
+        "target_dc: the storage pool of datacenter LU-BI1 does not run, or its libvirt does not answer",
         ("target_dc",),
     )
     world.rooms["LU-BI1"] = Room(active=True, free=SIZE - 1)

@@ -42,6 +42,7 @@ ALICE = "alice".ljust(24, "0")
 BOB = "bob".ljust(24, "0")
 REVOKED = "revoked".ljust(24, "0")
 UNKNOWN = "unknown".ljust(24, "0")
+OWN = "qemu:///system"
 
 
 @dataclass
@@ -68,7 +69,8 @@ class World:
             console_url="console.example.net",
             snapshot_profiles=Settings().snapshot_profiles,
             statistics=self.statistics,
-            room=lambda pool: self.rooms.get(pool, Room(active=True, free=10**6)),
+            room=lambda place: self.rooms.get(place.pool, Room(active=True, free=10**6)),
+            libvirt_uri=OWN,
             links=Links(b"secret", 3600, None, "http://127.0.0.1:8080"),
         )
         self.dispatch = Dispatcher(self.services)

@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import Reach
 from tests.devices.kit import World
+from tests.migration.two_hosts import TwoHosts
 from tests.service.guest import Identity
 from tests.service.host import Host
 from tests.service.process import Service
@@ -32,3 +33,14 @@ def world(
     finally:
         service.dispose()
         subprocess.run(["umount", "--lazy", second], check=True)
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory, host: Host, identity: Identity) -> Iterator[TwoHosts]:
+    """Two hosts and their service."""
+    made = TwoHosts(tmp_path_factory.mktemp("between"), host, identity)
+    try:
+        made.begin()
+        yield made
+    finally:
+        made.end()

@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import libvirt
@@ -92,6 +92,19 @@ class Service:
         self._clients: list[Client] = []
         self._prepare(image)
         LIVING.add(self)
+
+    def put_on(self, uri: str, addresses: Sequence[str | None] = (None, None)) -> DatacenterSettings:
+        """Have the second datacenter on the libvirt at `uri`, from the first start on; the hosts reach each
+        other at `addresses`."""
+        first, second = (
+            one.model_copy(update={"migration_address": address})
+            for one, address in zip(self.datacenters, addresses, strict=True)
+        )
+        self.datacenters = first, second.model_copy(update={"libvirt_uri": uri})
+        self._environment["HYPERVISOR_DATACENTERS"] = json.dumps(
+            [one.model_dump() for one in self.datacenters]
+        )
+        return self.datacenters[1]
 
     def _prepare(self, image: str) -> None:
         built = IMAGES / f"{image}.qcow2"

@@ -171,7 +171,7 @@ def test_a_round_of_the_sampler_with_all_of_them(
     power.suspend(connection, five[0].uuid)
     power.cut_off(connection, five[1].uuid)
     statistics = Statistics(tmp_path / "statistics.db", every=1)
-    sampler = Sampler(store, statistics, Reader(URI))
+    sampler = Sampler(store, statistics, Reader(URI), [place.id])
     sampler.start()
     try:
         with stopped(five[3]):

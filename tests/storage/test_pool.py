@@ -142,3 +142,12 @@ def test_no_such_pool(connection: libvirt.virConnect) -> None:
     for call in (pool.free, pool.volumes, pool.refresh, pool.lookup):
         with pytest.raises(LibvirtError, match="storage pool nowhere"):
             call(connection, "nowhere")
+
+
+def test_a_folder_is_made_and_no_pool_stays(connection: libvirt.virConnect, tmp_path: Path) -> None:
+    before = {one.name() for one in connection.listAllStoragePools()}
+    for _ in range(2):
+        pool.make_folder(connection, tmp_path / "deep" / "logs")
+        (tmp_path / "deep" / "logs").chmod(0o700)
+    assert {one.name() for one in connection.listAllStoragePools()} == before
+    assert (tmp_path / "deep" / "logs").stat().st_mode & 0o7777 == 0o700

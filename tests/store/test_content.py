@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import select
 
 from api.settings import DatacenterSettings, Settings
@@ -108,6 +109,46 @@ def test_a_pool_in_use_stays(store: Store, defaults: Settings) -> None:
         fill(store, changed(defaults, pool="other", name="Paris"))
     with store.reading() as session:
         assert session.get_one(Datacenter, 1).name != "Paris"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Iface(account_id=1, datacenter_id=1, mac="52:54:00:00:00:01", bandwidth=1.0),
+        Disk(account_id=1, datacenter_id=1, name="data", size=1024, volume="data"),
+    ],
+)
+def test_a_host_in_use_stays(store: Store, defaults: Settings, record: Any) -> None:
+    assert fill(store, defaults)[0].libvirt_uri is None
+    moved = changed(defaults, libvirt_uri="qemu+ssh://there/system")
+    assert fill(store, moved)[0].libvirt_uri == "qemu+ssh://there/system"
+    use(store, record)
+    with pytest.raises(
+        SettingsConflict, match=r"libvirt_uri cannot become the service's own while .* use 'qemu\+ssh://there"
+    ):
+        fill(store, defaults)
+    assert fill(store, moved)[0].libvirt_uri == "qemu+ssh://there/system"
+
+
+def test_the_libvirt_of_a_datacenter(defaults: Settings, tmp_path: Path) -> None:
+    (tmp_path / "hypervisor.toml").write_text(
+        """[[datacenters]]
+        dc_code = "FR-SD5"
+        iso = "FR"
+        name = "Bissy"
+        country = "France"
+        pool = "here"
+        network = "here"
+        bridge = "here"
+        ipv4 = "192.0.2.1/24"
+        ipv6 = "2001:db8::1/64"
+        libvirt_uri = "qemu+tls://there.example/system"
+        """
+    )
+    assert [one.libvirt_uri for one in defaults.datacenters] == [None, None]
+    assert [one.libvirt_uri for one in Settings().datacenters] == ["qemu+tls://there.example/system"]
+    with pytest.raises(ValidationError, match="libvirt_uri"):
+        DatacenterSettings.model_validate(defaults.datacenters[0].model_dump() | {"libvirt_uri": ""})
 
 
 def test_a_datacenter_no_longer_named_is_closed(store: Store, defaults: Settings) -> None:

@@ -2,7 +2,10 @@
 
 import logging
 import sqlite3
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -47,6 +50,33 @@ def kept(tmp_path: Path) -> Iterator[Kept]:
     kept = Kept(tmp_path / "statistics.db")
     yield kept
     kept.statistics.close()
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads that give way to each other all the time."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_samples_of_several_hosts_at_once(kept: Kept) -> None:
+    kept.now += EVERY
+    at, hosts = int(kept.now), range(8)
+    begin = threading.Barrier(len(hosts))
+
+    def add(host: int) -> None:
+        begin.wait()
+        for vm_id in range(host * 100, host * 100 + 30):
+            kept.statistics.add([(Source(vm_id, "vif.bytes", 1, "in"), Point(at, EVERY, 1.0))])
+
+    with ThreadPoolExecutor(len(hosts)) as threads:
+        list(threads.map(add, hosts))
+    vms = [host * 100 + number for host in hosts for number in range(30)]
+    assert len(kept.statistics.read(vms, "vif.bytes", BEGIN, kept.now)) == len(vms)
+    assert [vm_id for vm_id in vms if not kept.statistics.fresh(vm_id)] == []
 
 
 def test_samples_come_back_in_order(kept: Kept) -> None:

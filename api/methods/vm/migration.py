@@ -9,6 +9,7 @@ from api.methods.faults import Cause, Object, refuse
 from api.methods.lookup import is_closed, own
 from api.methods.parameters import Id, Parameters
 from api.methods.table import method
+from api.operations.hosts import address_of, uri_of
 from api.operations.jobs import Planned
 from api.operations.migration.copying import WAIT_SYNC
 from api.operations.run import FINALIZE, UNFINISHED
@@ -41,7 +42,7 @@ def can_migrate(call: Call, vm_id: Id) -> Struct:
             return {"can_migrate": False, "matched": [], "can_migrate_to": []}
         size = room.needed(vm.disks)
         others = room.others(session, vm.datacenter_id)
-        possible = [one.dc_code for one in others if room.obstacle(session, call, one, size) is None]
+        possible = [one.dc_code for one in others if _obstacle(session, call, vm, one, size) is None]
         # clients say of what suits and is not possible that it is not open yet
         matched = possible or [one.dc_code for one in others if is_closed(one)]
         return {"can_migrate": bool(possible), "matched": matched[:1], "can_migrate_to": possible}
@@ -125,7 +126,7 @@ def _target(session: Session, call: Call, vm: Vm, options: VMMigrateOptions) -> 
         wanted = list(room.others(session, vm.datacenter_id))
     else:
         wanted = [room.other(session, vm.datacenter_id, options.datacenter_id, "datacenter_id")]
-    obstacles = [room.obstacle(session, call, one, size) for one in wanted]
+    obstacles = [_obstacle(session, call, vm, one, size) for one in wanted]
     fitting = [one for one, obstacle in zip(wanted, obstacles, strict=True) if obstacle is None]
     if not fitting:
         reasons += [obstacle for obstacle in obstacles if obstacle] or ["there is no other datacenter"]
@@ -133,6 +134,18 @@ def _target(session: Session, call: Call, vm: Vm, options: VMMigrateOptions) -> 
         cause = Cause.INCOMPATIBILITY if vm.state in _MOVABLE else Cause.STATE
         raise refuse(Object.VM, cause, f"vm#{vm.id} cannot be migrated: {'; '.join(reasons)}", "vm_id")
     return fitting[0]
+
+
+def _obstacle(session: Session, call: Call, vm: Vm, target: Datacenter, size: int) -> str | None:
+    """Why the VM cannot be migrated to the datacenter now; None when it can."""
+    found = room.obstacle(session, call, target, size)
+    if found is not None or vm.state != "running":
+        return found
+    own = call.services.libvirt_uri
+    here = session.get_one(Datacenter, vm.datacenter_id)
+    if uri_of(here, own) != uri_of(target, own) and address_of(target, own) is None:
+        return f"datacenter {target.dc_code} is on another host that has no migration_address in the settings"
+    return None
 
 
 def _objections(session: Session, vm: Vm) -> list[str]:

@@ -65,21 +65,21 @@ def follow(session: Session, move: Move) -> None:
 
 def settle_in(backend: Backend, vm_id: int) -> None:
     """Define the domain as the records have it now, and put what runs on the networks of its datacenter."""
-    connection = backend.handle()
+    connection, uuid = backend.machine(vm_id)
     with backend.store.reading() as session:
         vm = session.get_one(Vm, vm_id)
         # one that somebody stopped meanwhile; the machine runs from it
         pool.start(connection, session.get_one(Datacenter, vm.datacenter_id).pool)
         spec = blueprint.domain(backend, session, vm)
     power.define(connection, spec)
-    power.label(connection, vm.uuid, spec.labels)
+    power.label(connection, uuid, spec.labels)
     for interface in spec.interfaces:
-        rewire.rewire(connection, vm.uuid, interface)
+        rewire.rewire(connection, uuid, interface)
 
 
 def renew(backend: Backend, vm_id: int) -> list[str]:
     """Let the running guest ask for its new addresses; returns the MACs of the interfaces that did not."""
-    connection = backend.handle()
+    connection, uuid = backend.machine(vm_id)
     with backend.store.reading() as session:
         vm = session.get_one(Vm, vm_id)
         there = session.get_one(Datacenter, vm.datacenter_id)
@@ -87,24 +87,24 @@ def renew(backend: Backend, vm_id: int) -> list[str]:
             (blueprint.interface(there, iface), [ipaddress.ip_address(ip.ip) for ip in iface.ips])
             for iface in vm.ifaces
         ]
-    if power.state(connection, vm.uuid) is not power.State.RUNNING:
+    if power.state(connection, uuid) is not power.State.RUNNING:
         for card, _ in cards:
-            rewire.plug_cable(connection, vm.uuid, card.alias)
+            rewire.plug_cable(connection, uuid, card.alias)
         return []
-    return [card.mac for card, wanted in cards if not _renewed(backend, vm.uuid, card, wanted)]
+    return [card.mac for card, wanted in cards if not _renewed(backend, vm_id, card, wanted)]
 
 
 def _renewed(
     backend: Backend,
-    uuid: str,
+    vm_id: int,
     card: InterfaceSpec,
     wanted: list[ipaddress.IPv4Address | ipaddress.IPv6Address],
 ) -> bool:
     try:
-        return rewire.renew(backend.handle(), uuid, card.alias, card.mac, card.network, wanted)
+        return rewire.renew(*backend.machine(vm_id), card.alias, card.mac, card.network, wanted)
     except Unavailable:
         raise
     except HypervisorError as error:
         log.warning("%s: its guest could not be told of its new addresses: %s", card.mac, error)
-        rewire.plug_cable(backend.handle(), uuid, card.alias)
+        rewire.plug_cable(*backend.machine(vm_id), card.alias)
         return False

@@ -8,21 +8,23 @@ from dataclasses import dataclass, field
 
 from api.operations.backend import Backend
 from api.operations.migration import plan
-from api.operations.migration.plan import Copy
+from api.operations.migration.plan import Copy, Move
 from api.operations.run import Run
 from api.store.models import Vm
 from hypervisor.domain import mirror, power
 from hypervisor.domain.mirror import Mirror, Progress
 from hypervisor.events import Watch
 from hypervisor.libvirt_errors import Unavailable
-from hypervisor.storage import offline, volume
+from hypervisor.storage import carriage, offline, volume
 
 WAIT_SYNC, WAIT_FINALIZE, FINALIZING = "wait_sync", "wait_finalize", "finalize"
 """The steps of a move that its client sees (`inner_step`)."""
 
-# in seconds: how often what is shown of a copy is renewed, and how often a complete one is looked at, beside
-# each event of libvirt
-_SHOWN, _LOOK = 1.0, 30.0
+SHOWN = 1.0
+"""How often what is shown of a copy is renewed, in seconds."""
+
+# how often a complete copy is looked at, in seconds, beside each event of libvirt
+_LOOK = 30.0
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Pace:
         }
 
 
-async def copied(run: Run, copies: Sequence[Copy]) -> None:
+async def copied(run: Run, move: Move, copies: Sequence[Copy]) -> None:
     """Copy volumes that no running machine has open, one after the other. Raises `Cancelled`."""
     done, total, pace = 0, sum(copy.size for copy in copies) * 2**20, Pace()
     for copy in copies:
@@ -56,13 +58,13 @@ async def copied(run: Run, copies: Sequence[Copy]) -> None:
             now = bytes_done
 
         stopped = threading.Event()
-        work = asyncio.ensure_future(asyncio.to_thread(_copy, run.backend, copy, report, stopped))
+        work = asyncio.ensure_future(asyncio.to_thread(_copy, run.backend, move, copy, report, stopped))
         try:
             while not work.done():
                 await run.heed(finalize=False)
                 await run.note(inner_step=WAIT_SYNC, progress=pace.shown(done + now, total))
                 bell = asyncio.ensure_future(run.bell.wait())
-                await asyncio.wait({work, bell}, timeout=_SHOWN, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({work, bell}, timeout=SHOWN, return_when=asyncio.FIRST_COMPLETED)
                 bell.cancel()
             await work
         finally:
@@ -73,14 +75,17 @@ async def copied(run: Run, copies: Sequence[Copy]) -> None:
     await run.note(progress=pace.shown(total, total))
 
 
-def _copy(backend: Backend, copy: Copy, report: offline.Report, stopped: threading.Event) -> None:
-    connection = backend.handle()
-    source = volume.path(connection, copy.source_pool, copy.source)
-    target = volume.path(connection, copy.pool, copy.name)
-    offline.copy(connection, source, copy.form, target, copy.form, report, stopped)
+def _copy(backend: Backend, move: Move, copy: Copy, report: offline.Report, stopped: threading.Event) -> None:
+    here, there = backend.handle(move.from_id), backend.handle(move.to_id)
+    source = volume.path(here, copy.source_pool, copy.source)
+    target = volume.place(there, copy.pool, copy.name)
+    if plan.is_far(backend, move):
+        carriage.carry(here, source, copy.form, there, target, report, stopped)
+    else:
+        offline.copy(here, source, copy.form, target, copy.form, report, stopped)
 
 
-async def in_step(run: Run, vm_id: int, copies: Sequence[Copy]) -> None:
+async def in_step(run: Run, vm_id: int, move: Move) -> None:
     """Mirror the running machine's volumes until all are in step and the move is to be finished.
 
     Raises `Cancelled`, `MachineStopped` and `MirrorLost`. A connection that breaks is waited for: the mirrors
@@ -88,16 +93,16 @@ async def in_step(run: Run, vm_id: int, copies: Sequence[Copy]) -> None:
     """
     backend, pace = run.backend, Pace()
     uuid = await asyncio.to_thread(uuid_of, backend, vm_id)
-    with backend.connection.events.watching(uuid) as watch:
+    with backend.events.watching(uuid) as watch:
         mirrors: list[Mirror] = []
         while True:
             try:
                 if not mirrors:
-                    mirrors = await asyncio.to_thread(_begin, backend, uuid, copies)
-                progress = await asyncio.to_thread(_progress, backend, uuid, mirrors)
+                    mirrors = await asyncio.to_thread(_begin, backend, vm_id, move)
+                progress = await asyncio.to_thread(_progress, backend, vm_id, mirrors)
             except Unavailable:
                 await run.heed(finalize=False)
-                await hear(run, watch, _SHOWN)
+                await hear(run, watch, SHOWN)
                 continue
             if await run.heed(finalize=progress.ready and backend.migration.finalize) and progress.ready:
                 return
@@ -105,7 +110,7 @@ async def in_step(run: Run, vm_id: int, copies: Sequence[Copy]) -> None:
                 inner_step=WAIT_FINALIZE if progress.ready else WAIT_SYNC,
                 progress=pace.shown(progress.copied, progress.total),
             )
-            await hear(run, watch, _LOOK if progress.ready else _SHOWN)
+            await hear(run, watch, _LOOK if progress.ready else SHOWN)
 
 
 async def at_rest(run: Run, vm_id: int) -> None:
@@ -115,7 +120,7 @@ async def at_rest(run: Run, vm_id: int) -> None:
     """
     backend = run.backend
     uuid = await asyncio.to_thread(uuid_of, backend, vm_id)
-    with backend.connection.events.watching(uuid) as watch:
+    with backend.events.watching(uuid) as watch:
         while not await asyncio.to_thread(powered, backend, vm_id):
             if await run.heed(finalize=backend.migration.finalize):
                 return
@@ -133,7 +138,7 @@ async def hear(run: Run, watch: Watch, patience: float) -> None:
 
 def powered(backend: Backend, vm_id: int) -> bool:
     """Whether the machine is on."""
-    return power.state(backend.handle(), uuid_of(backend, vm_id)).powered
+    return power.state(*backend.machine(vm_id)).powered
 
 
 def uuid_of(backend: Backend, vm_id: int) -> str:
@@ -142,11 +147,11 @@ def uuid_of(backend: Backend, vm_id: int) -> str:
         return session.get_one(Vm, vm_id).uuid
 
 
-def _begin(backend: Backend, uuid: str, copies: Sequence[Copy]) -> list[Mirror]:
-    mirrors = plan.mirrors(backend, copies)
-    mirror.begin(backend.handle(), uuid, mirrors, backend.migration.bandwidth * 2**20)
+def _begin(backend: Backend, vm_id: int, move: Move) -> list[Mirror]:
+    mirrors = plan.mirrors(backend, move)
+    mirror.begin(*backend.machine(vm_id), mirrors, backend.migration.bandwidth * 2**20)
     return mirrors
 
 
-def _progress(backend: Backend, uuid: str, mirrors: Sequence[Mirror]) -> Progress:
-    return mirror.progress(backend.handle(), uuid, mirrors)
+def _progress(backend: Backend, vm_id: int, mirrors: Sequence[Mirror]) -> Progress:
+    return mirror.progress(*backend.machine(vm_id), mirrors)

@@ -15,12 +15,12 @@ async def migrate_disk(run: Run, disk_id: int, datacenter_id: int) -> None:
     async with run.operation("hosting_migration_disk"):
         move = await run.step(depart, backend, disk_id, datacenter_id)
         async with run.undone_by(stay, backend, move):
-            await run.step(plan.make_volumes, backend, move.copies)
-            await run.wait(copying.copied, run, move.copies)
+            await run.step(plan.make_volumes, backend, move, move.copies)
+            await run.wait(copying.copied, run, move, move.copies)
             await run.heed(finalize=True)
             await run.note(inner_step=copying.FINALIZING)
             await run.insist(arrive, backend, move)
-            await run.insist(plan.discard_sources, backend, move.copies)
+            await run.insist(plan.discard_sources, backend, move)
 
 
 @workflow("hosting_migration_iface")
@@ -60,6 +60,6 @@ def arrive(backend: Backend, move: Move) -> None:
 
 def stay(backend: Backend, move: Move) -> None:
     """Leave the disks as they were before the move."""
-    plan.discard_copies(backend, move.copies)
+    plan.discard_copies(backend, move)
     with backend.store.writing() as session:
         plan.show_disks(session, move, "created")

@@ -16,7 +16,7 @@ from api.store.models import Datacenter, Disk, Iface, Vm
 from hypervisor.domain.mirror import Mirror
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import Busy, Unavailable
-from hypervisor.storage import pool, volume
+from hypervisor.storage import carriage, pool, volume
 
 P = ParamSpec("P")
 
@@ -74,11 +74,16 @@ def of(
     return Move(here.id, there.id, tuple(copies), tuple(iface.id for iface in ifaces))
 
 
+def is_far(backend: Backend, move: Move) -> bool:
+    """Whether the move is to another host."""
+    return backend.hosts.are_apart(move.from_id, move.to_id)
+
+
 def check_room(backend: Backend, move: Move) -> None:
     """Refuse a move into a pool that does not run, or has no space for the disks as large as they may get."""
     needed = sum(copy.size for copy in move.copies)
     for name in {copy.pool for copy in move.copies}:
-        room = pool.room(backend.handle(), name)
+        room = pool.room(backend.handle(move.to_id), name)
         if not room.active:
             raise OperationFailed(f"storage pool {name} does not run: start it with virsh pool-start {name}")
         if room.free < needed:
@@ -87,21 +92,27 @@ def check_room(backend: Backend, move: Move) -> None:
             )
 
 
-def make_volumes(backend: Backend, copies: Iterable[Copy]) -> None:
-    """Make the volumes of the copies, empty, anew."""
+def make_volumes(backend: Backend, move: Move, copies: Iterable[Copy]) -> None:
+    """Make the volumes of the copies, empty, anew; on another host they come with their content."""
+    if is_far(backend, move):
+        return
+    connection = backend.handle(move.to_id)
     for copy in copies:
-        volume.create_twin(backend.handle(), copy.pool, copy.name, copy.form, copy.source_pool, copy.source)
+        volume.create_twin(connection, copy.pool, copy.name, copy.form, copy.source_pool, copy.source)
 
 
-def discard_copies(backend: Backend, copies: Iterable[Copy]) -> None:
+def discard_copies(backend: Backend, move: Move) -> None:
     """Remove the volumes of the copies; one in a pool that has gone is left there, and logged."""
-    for copy in copies:
-        attempt(_discard, backend, copy.pool, copy.name)
+    for copy in move.copies:
+        attempt(_discard, backend, move, copy)
 
 
-def _discard(backend: Backend, name: str, copy: str) -> None:
-    pool.start(backend.handle(), name)
-    volume.delete(backend.handle(), name, copy)
+def _discard(backend: Backend, move: Move, copy: Copy) -> None:
+    connection = backend.handle(move.to_id)
+    pool.start(connection, copy.pool)
+    volume.delete(connection, copy.pool, copy.name)
+    if is_far(backend, move):
+        carriage.clear(backend.handle(move.from_id), source_of(backend, move, copy))
 
 
 def attempt(function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -117,27 +128,24 @@ def attempt(function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> N
         log.warning("something of a migration is left: %s", error)
 
 
-def discard_sources(backend: Backend, copies: Iterable[Copy]) -> None:
+def discard_sources(backend: Backend, move: Move) -> None:
     """Remove the volumes that were copied."""
-    for copy in copies:
-        volume.delete(backend.handle(), copy.source_pool, copy.source)
+    connection = backend.handle(move.from_id)
+    for copy in move.copies:
+        volume.delete(connection, copy.source_pool, copy.source)
 
 
-def source_of(backend: Backend, copy: Copy) -> Path:
+def source_of(backend: Backend, move: Move, copy: Copy) -> Path:
     """Where the volume is that is copied."""
-    return volume.place(backend.handle(), copy.source_pool, copy.source)
+    return volume.place(backend.handle(move.from_id), copy.source_pool, copy.source)
 
 
-def mirrors(backend: Backend, copies: Iterable[Copy]) -> list[Mirror]:
+def mirrors(backend: Backend, move: Move) -> list[Mirror]:
     """The copies as the running machine makes them."""
-    connection = backend.handle()
+    there = backend.handle(move.to_id)
     return [
-        Mirror(
-            source_of(backend, copy),
-            volume.place(connection, copy.pool, copy.name),
-            copy.form,
-        )
-        for copy in copies
+        Mirror(source_of(backend, move, copy), volume.place(there, copy.pool, copy.name), copy.form)
+        for copy in move.plugged
     ]
 
 

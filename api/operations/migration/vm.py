@@ -5,9 +5,9 @@ import asyncio
 from sqlalchemy.orm import Session
 
 from api.operations.backend import Backend
+from api.operations.bandwidth import enforce
 from api.operations.engine import workflow
-from api.operations.migration import arrival, copying, plan
-from api.operations.migration.copying import uuid_of
+from api.operations.migration import arrival, copying, elsewhere, plan
 from api.operations.migration.plan import Copy, Move
 from api.operations.observer import settle, state_of
 from api.operations.run import OperationFailed, Run
@@ -28,10 +28,14 @@ async def migrate(run: Run, vm_id: int, datacenter_id: int) -> None:
     backend = run.backend
     async with run.operation("hosting_migration_vm") as outcome:
         move = await run.step(depart, backend, vm_id, datacenter_id)
+        far = plan.is_far(backend, move)
         async with run.undone_by(stay, backend, vm_id, move):
-            await carry(run, vm_id, move)
+            await (elsewhere.carry if far else carry)(run, vm_id, move)
             await run.insist(arrive, backend, vm_id, move)
             await run.insist(arrival.settle_in, backend, vm_id)
+            if far:
+                # its taps are other ones
+                await run.step(enforce, backend, vm_id)
             deaf = await run.insist(arrival.renew, backend, vm_id)
             await run.note(without_new_addresses=deaf or None)
             await run.insist(leave, backend, vm_id, move)
@@ -51,9 +55,11 @@ async def carry(run: Run, vm_id: int, move: Move) -> None:
         on = await run.step(copying.powered, backend, vm_id)
         try:
             remaining = await run.step(lay_out, backend, vm_id, move)
-            await run.wait(copying.copied, run, [copy for copy in remaining if not (on and copy.plugged)])
+            await run.wait(
+                copying.copied, run, move, [copy for copy in remaining if not (on and copy.plugged)]
+            )
             if on:
-                await run.wait(copying.in_step, run, vm_id, move.plugged)
+                await run.wait(copying.in_step, run, vm_id, move)
             else:
                 await run.wait(copying.at_rest, run, vm_id)
             await run.step(arrival.book, backend, move)
@@ -99,7 +105,7 @@ def lay_out(backend: Backend, vm_id: int, move: Move) -> list[Copy]:
     used = moved(backend, vm_id, move)
     remaining = [copy for copy in move.copies if copy not in used]
     _end_mirrors(backend, vm_id, move)
-    plan.make_volumes(backend, remaining)
+    plan.make_volumes(backend, move, remaining)
     return remaining
 
 
@@ -112,7 +118,7 @@ def switch(backend: Backend, vm_id: int, move: Move, on: bool) -> str | None:
     if not on:
         return "" if copying.powered(backend, vm_id) else None
     try:
-        mirror.switch(backend.handle(), uuid_of(backend, vm_id), plan.mirrors(backend, move.plugged))
+        mirror.switch(*backend.machine(vm_id), plan.mirrors(backend, move))
     except MachineStopped:
         return ""
     except Unavailable:
@@ -125,9 +131,9 @@ def switch(backend: Backend, vm_id: int, move: Move, on: bool) -> str | None:
 
 def moved(backend: Backend, vm_id: int, move: Move) -> list[Copy]:
     """The copies of what the VM no longer uses: now, or at its next start when it is off."""
-    used = mirror.places(backend.handle(), uuid_of(backend, vm_id))
+    used = mirror.places(*backend.machine(vm_id))
     paths = {defined if live is None else live for live, defined in used.values()}
-    return [copy for copy in move.plugged if paths and plan.source_of(backend, copy) not in paths]
+    return [copy for copy in move.plugged if paths and plan.source_of(backend, move, copy) not in paths]
 
 
 def has_moved(backend: Backend, vm_id: int, move: Move) -> bool:
@@ -144,15 +150,18 @@ def arrive(backend: Backend, vm_id: int, move: Move) -> None:
 
 def leave(backend: Backend, vm_id: int, move: Move) -> None:
     """Give the old addresses back; delete the sources once nothing uses them, now or at the next start."""
-    used = {
-        path for both in mirror.places(backend.handle(), uuid_of(backend, vm_id)).values() for path in both
-    }
+    if not plan.is_far(backend, move):
+        _check_unused(backend, vm_id, move)
+    arrival.give_back(backend, move, move.from_id)
+    plan.discard_sources(backend, move)
+
+
+def _check_unused(backend: Backend, vm_id: int, move: Move) -> None:
+    used = {path for both in mirror.places(*backend.machine(vm_id)).values() for path in both}
     for copy in move.plugged:
-        path = plan.source_of(backend, copy)
+        path = plan.source_of(backend, move, copy)
         if path in used:
             raise OperationFailed(f"vm#{vm_id} still uses {path}: stop it, so that it lets go of it")
-    arrival.give_back(backend, move, move.from_id)
-    plan.discard_sources(backend, move.copies)
 
 
 def arrived(session: Session, vm_id: int, state: str) -> None:
@@ -163,14 +172,17 @@ def arrived(session: Session, vm_id: int, state: str) -> None:
 
 def stay(backend: Backend, vm_id: int, move: Move) -> None:
     """Leave everything as it was before the move; what cannot be taken back is logged."""
+    if plan.is_far(backend, move):
+        elsewhere.call_back(backend, vm_id, move)
+    else:
+        plan.attempt(_end_mirrors, backend, vm_id, move)
     state = state_of(backend, vm_id)
-    plan.attempt(_end_mirrors, backend, vm_id, move)
     plan.attempt(arrival.unbook, backend, move)
-    plan.discard_copies(backend, move.copies)
+    plan.discard_copies(backend, move)
     with backend.store.writing() as session:
         arrived(session, vm_id, state)
         plan.show_disks(session, move, "created")
 
 
 def _end_mirrors(backend: Backend, vm_id: int, move: Move) -> None:
-    mirror.abandon(backend.handle(), uuid_of(backend, vm_id), plan.mirrors(backend, move.plugged))
+    mirror.abandon(*backend.machine(vm_id), plan.mirrors(backend, move))
