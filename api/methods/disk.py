@@ -11,8 +11,9 @@ from api.methods import operation, room
 from api.methods.call import Call, Struct
 from api.methods.faults import Cause, Object, not_found, refuse
 from api.methods.filters import Columns, IntFilter, Page, Pattern, TextFilter, counted, matching, paged
+from api.methods.ids import DatacenterId, DiskId, SnapshotId
 from api.methods.lookup import check_free, datacenter, open_datacenter, own, source_disk
-from api.methods.parameters import Id, Int, Parameters, Text
+from api.methods.parameters import Int, Parameters, Text
 from api.methods.snapshotprofile import show as show_profile
 from api.methods.table import method
 from api.operations.disk import volume_name
@@ -31,7 +32,7 @@ Cmdline = Text | dict[str, str | bool]
 class DiskSpec(Parameters):
     """The disk of ``hosting.disk.create``."""
 
-    datacenter_id: Id
+    datacenter_id: DatacenterId
     name: Text | None = None
     size: Int | None = None
     type: Text = "data"
@@ -43,7 +44,7 @@ class DiskSpec(Parameters):
 class DiskFromSpec(DiskSpec):
     """The disk of ``hosting.disk.create_from``; in its source's datacenter unless another is named."""
 
-    datacenter_id: Id | None = None  # type: ignore[assignment]
+    datacenter_id: DatacenterId | None = None  # type: ignore[assignment]
 
 
 class DiskUpdate(Parameters):
@@ -134,7 +135,7 @@ def count(call: Call, opts: DiskCountOptions | None = None) -> int:
 
 
 @method("hosting.disk.info", "struct")
-def info(call: Call, disk_id: Id) -> Struct:
+def info(call: Call, disk_id: DiskId) -> Struct:
     """Get information about a disk; an image's disk may be asked for too."""
     with call.store.reading() as session:
         return show(call, source_disk(session, call, disk_id))
@@ -150,7 +151,7 @@ def create(call: Call, disk_spec: DiskSpec) -> Struct:
 
 
 @method("hosting.disk.create_from", "struct")
-def create_from(call: Call, disk_spec: DiskFromSpec, src_disk_id: Id) -> Struct:
+def create_from(call: Call, disk_spec: DiskFromSpec, src_disk_id: DiskId) -> Struct:
     """Create a disk with the content of another one; `type` "snapshot" makes a snapshot of it.
 
     Returns a disk_create operation.
@@ -173,7 +174,7 @@ def create_from(call: Call, disk_spec: DiskFromSpec, src_disk_id: Id) -> Struct:
 
 
 @method("hosting.disk.update", "struct")
-def update(call: Call, disk_id: Id, spec: DiskUpdate) -> Struct:
+def update(call: Call, disk_id: DiskId, spec: DiskUpdate) -> Struct:
     """Change a disk: its name, its size (never smaller), its kernel. Returns a disk_update operation."""
     with call.store.writing() as session:
         disk = own(session, call, Disk, disk_id)
@@ -202,7 +203,7 @@ def update(call: Call, disk_id: Id, spec: DiskUpdate) -> Struct:
 
 
 @method("hosting.disk.delete", "struct")
-def delete(call: Call, disk_id: Id) -> Struct:
+def delete(call: Call, disk_id: DiskId) -> Struct:
     """Erase a disk, which must be detached. Returns a disk_delete operation."""
     with call.store.writing() as session:
         disk = own(session, call, Disk, disk_id)
@@ -211,7 +212,7 @@ def delete(call: Call, disk_id: Id) -> Struct:
 
 
 @method("hosting.disk.migrate", "struct")
-def migrate(call: Call, disk_id: Id, target_dc: Id) -> Struct:
+def migrate(call: Call, disk_id: DiskId, target_dc: DatacenterId) -> Struct:
     """Migrate a detached disk, with its snapshots, to another datacenter. Returns a hosting_migration_disk
     operation."""
     with call.store.writing() as session:
@@ -237,7 +238,7 @@ def migrate(call: Call, disk_id: Id, target_dc: Id) -> Struct:
 
 
 @method("hosting.disk.list_kernels", "struct")
-def list_kernels(call: Call, datacenter_id: Id) -> Struct:
+def list_kernels(call: Call, datacenter_id: DatacenterId) -> Struct:
     """List the kernels that a disk may be booted with, by flavour."""
     with call.store.reading() as session:
         datacenter(session, datacenter_id)
@@ -357,7 +358,7 @@ def snapshot_of(session: Session, call: Call, snapshot_id: int) -> tuple[Disk, D
 
 
 @method("hosting.disk.rollback_from", "struct")
-def rollback_from(call: Call, snapshot_id: Id) -> Struct:
+def rollback_from(call: Call, snapshot_id: SnapshotId) -> Struct:
     """Put a detached disk back to what its snapshot holds. Returns a disk_rollback_from operation."""
     with call.store.writing() as session:
         snapshot, disk = snapshot_of(session, call, snapshot_id)

@@ -6,7 +6,8 @@ from sqlalchemy.orm import contains_eager
 from api.methods.call import Call, Struct
 from api.methods.faults import Object, not_found
 from api.methods.filters import Columns, IntFilter, Page, TextFilter, matching, paged
-from api.methods.parameters import Date, Id
+from api.methods.ids import ImageId
+from api.methods.parameters import Date
 from api.methods.table import method
 from api.store.models import Disk, Image
 
@@ -74,7 +75,7 @@ def list_(call: Call, opts: ImageListOptions | None = None) -> list[Struct]:
 
 
 @method("hosting.image.info", returns="struct")
-def info(call: Call, image_id: Id) -> Struct:
+def info(call: Call, image_id: ImageId) -> Struct:
     """Get information about an image."""
     with call.store.reading() as session:
         record = session.scalar(_images().where(Image.id == image_id))

@@ -19,7 +19,8 @@ from api.methods.filters import (
     matching,
     paged,
 )
-from api.methods.parameters import Date, Id, Parameters, invalid, is_hostname
+from api.methods.ids import IpId
+from api.methods.parameters import Date, Parameters, invalid, is_hostname
 from api.methods.table import method
 from api.operations.jobs import Planned
 from api.store.models import Iface, Ip, Vm
@@ -133,14 +134,14 @@ def count(call: Call, opts: IPCountOptions | None = None) -> int:
 
 
 @method("hosting.ip.info", returns="struct")
-def info(call: Call, ip_id: Id) -> Struct:
+def info(call: Call, ip_id: IpId) -> Struct:
     """Get information about an IP address."""
     with call.store.reading() as session:
         return show(_find(call, session, ip_id))
 
 
 @method("hosting.ip.update", returns="struct")
-def update(call: Call, ip_id: Id, ip_spec: IPUpdate) -> Struct:
+def update(call: Call, ip_id: IpId, ip_spec: IPUpdate) -> Struct:
     """Change the reverse name of an IP address. Returns an ip_update operation."""
     with call.store.writing() as session:
         record = _find(call, session, ip_id)

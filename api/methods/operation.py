@@ -19,7 +19,8 @@ from api.methods.filters import (
     matching,
     paged,
 )
-from api.methods.parameters import Date, Id, Parameters
+from api.methods.ids import OperationId
+from api.methods.parameters import Date, Parameters
 from api.methods.table import method
 from api.operations.cancel import NotCancellable, cancel
 from api.operations.jobs import MIGRATION, Planned
@@ -180,14 +181,14 @@ def count(call: Call, opts: OperationCountOptions | None = None) -> int:
 
 
 @method("operation.info", returns="struct")
-def info(call: Call, operation: Id) -> Struct:
+def info(call: Call, operation: OperationId) -> Struct:
     """Get information about an operation: its step, and why it failed."""
     with call.store.reading() as session:
         return show(_find(call, session, operation))
 
 
 @method("operation.cancel", returns="boolean")
-def cancel_(call: Call, operation: Id) -> bool:
+def cancel_(call: Call, operation: OperationId) -> bool:
     """Cancel an operation that has not begun, with the other operations of the same call.
 
     What they were to create vanishes. A migration can be cancelled until it is finalized, too: its operation

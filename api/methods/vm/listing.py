@@ -7,7 +7,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from api.methods.call import Call, Struct
 from api.methods.faults import Object, not_found
 from api.methods.filters import Columns, counted, matching, paged
-from api.methods.parameters import Id
+from api.methods.ids import VmId
 from api.methods.table import method
 from api.methods.vm.parameters import VMCountOptions, VMListOptions
 from api.methods.vm.shown import brief, full
@@ -69,7 +69,7 @@ def count(call: Call, opts: VMCountOptions | None = None) -> int:
 
 
 @method("hosting.vm.info", "struct")
-def info(call: Call, vm_id: Id) -> Struct:
+def info(call: Call, vm_id: VmId) -> Struct:
     """Get information about a virtual machine."""
     with call.store.reading() as session:
         found = session.scalars(_ONE, {"identifier": vm_id, "owner": call.account.id})
