@@ -7,7 +7,7 @@ from pydantic import Field
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from api.methods import operation, room
+from api.methods import operation, quota, room
 from api.methods.call import Call, Struct
 from api.methods.faults import Cause, Object, not_found, refuse
 from api.methods.filters import Columns, IntFilter, Page, Pattern, TextFilter, counted, matching, paged
@@ -19,6 +19,7 @@ from api.methods.table import method
 from api.operations.disk import volume_name
 from api.operations.jobs import Planned
 from api.operations.migration.copying import WAIT_SYNC
+from api.operations.quota import coming_size
 from api.store.models import Datacenter, Disk
 
 # a guest brings its own kernel: these are the ways to boot it that the API has names for
@@ -120,21 +121,21 @@ def _visible(call: Call, opts: DiskCountOptions | None) -> Select[Disk]:
     return matching(select(Disk).where(Disk.account_id == call.account.id), opts, _COLUMNS)
 
 
-@method("hosting.disk.list", "array")
+@method("hosting.disk.list", "array", changes=False)
 def list_(call: Call, opts: DiskListOptions | None = None) -> list[Struct]:
     """List disks."""
     with call.store.reading() as session:
         return [show(call, disk) for disk in session.scalars(paged(_visible(call, opts), opts, _COLUMNS))]
 
 
-@method("hosting.disk.count", "int")
+@method("hosting.disk.count", "int", changes=False)
 def count(call: Call, opts: DiskCountOptions | None = None) -> int:
     """Count disks."""
     with call.store.reading() as session:
         return counted(session, _visible(call, opts))
 
 
-@method("hosting.disk.info", "struct")
+@method("hosting.disk.info", "struct", changes=False)
 def info(call: Call, disk_id: DiskId) -> Struct:
     """Get information about a disk; an image's disk may be asked for too."""
     with call.store.reading() as session:
@@ -190,6 +191,7 @@ def update(call: Call, disk_id: DiskId, spec: DiskUpdate) -> Struct:
                     f"size: disk#{disk.id} is {disk.size} MiB and cannot shrink",
                     "size",
                 )
+            quota.check_growth(session, call, disk, disk=spec.size)
         if spec.name is not None:
             disk.name = _checked_name(spec.name)
         if spec.kernel is not None:
@@ -237,7 +239,7 @@ def migrate(call: Call, disk_id: DiskId, target_dc: DatacenterId) -> Struct:
         return operation.accept(session, call, planned, *snapshots, datacenter_id=target.id)
 
 
-@method("hosting.disk.list_kernels", "struct")
+@method("hosting.disk.list_kernels", "struct", changes=False)
 def list_kernels(call: Call, datacenter_id: DatacenterId) -> Struct:
     """List the kernels that a disk may be booted with, by flavour."""
     with call.store.reading() as session:
@@ -245,7 +247,7 @@ def list_kernels(call: Call, datacenter_id: DatacenterId) -> Struct:
     return {flavour: list(names) for flavour, names in KERNELS.items()}
 
 
-@method("hosting.disk.list_options", "struct")
+@method("hosting.disk.list_options", "struct", changes=False)
 def list_options(_call: Call, kernel_version: Text) -> Struct:
     """List the options that a kernel may be given: none, because a guest boots its own."""
     _checked_kernel(kernel_version)
@@ -284,6 +286,7 @@ def make_record(
     name = spec.name
     if name is None:
         name = default_name or f"disk_{int(time.time())}"
+    quota.check(session, call, disk=size)
     inherited = source if source is not None else Disk()
     disk = Disk(
         account_id=call.account.id,
@@ -369,6 +372,7 @@ def rollback_from(call: Call, snapshot_id: SnapshotId) -> Struct:
                 f"disk#{disk.id} associated with snapshot#{snapshot.id} is attached",
                 "snapshot_id",
             )
+        quota.check_growth(session, call, disk, disk=coming_size(session, snapshot))
         return operation.accept(
             session,
             call,

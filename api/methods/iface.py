@@ -8,7 +8,7 @@ from sqlalchemy import Select, case, select
 from sqlalchemy.orm import Session
 
 from api.methods import ip as ips
-from api.methods import operation, room
+from api.methods import operation, quota, room
 from api.methods.call import Call, Struct
 from api.methods.faults import Cause, Object, refuse
 from api.methods.filters import Columns, IntFilter, Page, TextFilter, counted, matching, paged
@@ -16,7 +16,7 @@ from api.methods.ids import DatacenterId, IfaceId, VlanId
 from api.methods.lookup import check_free, check_open, open_datacenter, own
 from api.methods.parameters import Double, IpVersion, Parameters, Text
 from api.methods.table import method
-from api.operations.addresses import give, give_private
+from api.operations.addresses import give, give_private, given
 from api.operations.jobs import Planned
 from api.store.models import Iface, Ip, Vlan
 from hypervisor.network.errors import SubnetExhausted
@@ -90,7 +90,7 @@ def _visible(call: Call, opts: IfaceCountOptions | None) -> Select[Iface]:
     return matching(query, opts, _COLUMNS)
 
 
-@method("hosting.iface.list", "array")
+@method("hosting.iface.list", "array", changes=False)
 def list_(call: Call, opts: IfaceListOptions | None = None) -> list[Struct]:
     """List network interfaces."""
     with call.store.reading() as session:
@@ -99,14 +99,14 @@ def list_(call: Call, opts: IfaceListOptions | None = None) -> list[Struct]:
         ]
 
 
-@method("hosting.iface.count", "int")
+@method("hosting.iface.count", "int", changes=False)
 def count(call: Call, opts: IfaceCountOptions | None = None) -> int:
     """Count network interfaces."""
     with call.store.reading() as session:
         return counted(session, _visible(call, opts))
 
 
-@method("hosting.iface.info", "struct")
+@method("hosting.iface.info", "struct", changes=False)
 def info(call: Call, iface_id: IfaceId) -> Struct:
     """Get information about a network interface."""
     with call.store.reading() as session:
@@ -132,8 +132,10 @@ def create(call: Call, iface_spec: IfaceDescription) -> Struct:
                 raise refuse(
                     Object.IP, Cause.BADPARAMETER, "ip: an address can be chosen on a vlan only", "ip"
                 )
+            quota.check(session, call, addresses=given(iface_spec.ip_version))
             addresses = give(session, iface, datacenter, iface_spec.ip_version)
         else:
+            quota.check(session, call, addresses=1)
             addresses = _private(session, iface_spec, iface, vlan)
         planned = Planned("iface_create", iface_id=iface.id, ip_id=addresses[0].id)
         return operation.accept(session, call, planned, *([] if vlan is None else [f"vlan:{vlan.id}"]))

@@ -66,7 +66,7 @@ def _images() -> Select[Image]:
     return select(Image).join(Image.disk).options(contains_eager(Image.disk))
 
 
-@method("hosting.image.list", returns="array")
+@method("hosting.image.list", returns="array", changes=False)
 def list_(call: Call, opts: ImageListOptions | None = None) -> list[Struct]:
     """List the images that a system disk can be created from."""
     query = paged(matching(_images(), opts, COLUMNS), opts, COLUMNS)
@@ -74,7 +74,7 @@ def list_(call: Call, opts: ImageListOptions | None = None) -> list[Struct]:
         return [show(record) for record in session.scalars(query)]
 
 
-@method("hosting.image.info", returns="struct")
+@method("hosting.image.info", returns="struct", changes=False)
 def info(call: Call, image_id: ImageId) -> Struct:
     """Get information about an image."""
     with call.store.reading() as session:

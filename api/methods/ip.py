@@ -118,7 +118,7 @@ def _find(call: Call, session: Session, identifier: int) -> Ip:
     return record
 
 
-@method("hosting.ip.list", returns="array")
+@method("hosting.ip.list", returns="array", changes=False)
 def list_(call: Call, opts: IPListOptions | None = None) -> list[Struct]:
     """List IP addresses."""
     query = paged(matching(_of(call), opts, COLUMNS), opts, COLUMNS)
@@ -126,14 +126,14 @@ def list_(call: Call, opts: IPListOptions | None = None) -> list[Struct]:
         return [show(record) for record in session.scalars(query)]
 
 
-@method("hosting.ip.count", returns="int")
+@method("hosting.ip.count", returns="int", changes=False)
 def count(call: Call, opts: IPCountOptions | None = None) -> int:
     """Count IP addresses."""
     with call.store.reading() as session:
         return counted(session, matching(_of(call), opts, COLUMNS))
 
 
-@method("hosting.ip.info", returns="struct")
+@method("hosting.ip.info", returns="struct", changes=False)
 def info(call: Call, ip_id: IpId) -> Struct:
     """Get information about an IP address."""
     with call.store.reading() as session:

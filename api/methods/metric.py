@@ -61,7 +61,7 @@ class MetricQuery(Parameters):
     sampler: Sampler
 
 
-@method("hosting.metric.available", "array")
+@method("hosting.metric.available", "array", changes=False)
 def available(_call: Call) -> list[Struct]:
     """List what hosting.metric.query can be asked, and what its sampler may be."""
     return [
@@ -77,7 +77,7 @@ def available(_call: Call) -> list[Struct]:
     ]
 
 
-@method("hosting.metric.query", "array")
+@method("hosting.metric.query", "array", changes=False)
 def query(call: Call, q: MetricQuery) -> list[Struct]:
     """Get what virtual machines used: a series for each VM and direction, and for each type of network.
 

@@ -165,7 +165,7 @@ def _find(call: Call, session: Session, identifier: int) -> Operation:
     return record
 
 
-@method("operation.list", returns="array")
+@method("operation.list", returns="array", changes=False)
 def list_(call: Call, opts: OperationListOptions | None = None) -> list[Struct]:
     """List operations."""
     query = paged(matching(_of(call), opts, COLUMNS), opts, COLUMNS)
@@ -173,14 +173,14 @@ def list_(call: Call, opts: OperationListOptions | None = None) -> list[Struct]:
         return [show(record) for record in session.scalars(query)]
 
 
-@method("operation.count", returns="int")
+@method("operation.count", returns="int", changes=False)
 def count(call: Call, opts: OperationCountOptions | None = None) -> int:
     """Count operations."""
     with call.store.reading() as session:
         return counted(session, matching(_of(call), opts, COLUMNS))
 
 
-@method("operation.info", returns="struct")
+@method("operation.info", returns="struct", changes=False)
 def info(call: Call, operation: OperationId) -> Struct:
     """Get information about an operation: its step, and why it failed."""
     with call.store.reading() as session:

@@ -74,7 +74,7 @@ def _find(call: Call, session: Session, identifier: int) -> SshKey:
     return record
 
 
-@method("hosting.ssh.list", returns="array")
+@method("hosting.ssh.list", returns="array", changes=False)
 def list_(call: Call, opts: SshKeyListOptions | None = None) -> list[Struct]:
     """List the account's SSH keys."""
     query = paged(matching(_of(call), opts, COLUMNS), opts, COLUMNS)
@@ -82,14 +82,14 @@ def list_(call: Call, opts: SshKeyListOptions | None = None) -> list[Struct]:
         return [show(record) for record in session.scalars(query)]
 
 
-@method("hosting.ssh.count", returns="int")
+@method("hosting.ssh.count", returns="int", changes=False)
 def count(call: Call, opts: SshKeyCountOptions | None = None) -> int:
     """Count the account's SSH keys."""
     with call.store.reading() as session:
         return counted(session, matching(_of(call), opts, COLUMNS))
 
 
-@method("hosting.ssh.info", returns="struct")
+@method("hosting.ssh.info", returns="struct", changes=False)
 def info(call: Call, key_id: KeyId) -> Struct:
     """Get information about an SSH key, with the key itself."""
     with call.store.reading() as session:

@@ -71,21 +71,21 @@ def _visible(call: Call, opts: VlanCountOptions | None) -> Select[Vlan]:
     return matching(select(Vlan).where(Vlan.account_id == call.account.id), opts, _COLUMNS)
 
 
-@method("hosting.vlan.list", "array")
+@method("hosting.vlan.list", "array", changes=False)
 def list_(call: Call, opts: VlanListOptions | None = None) -> list[Struct]:
     """List private networks."""
     with call.store.reading() as session:
         return [show(vlan) for vlan in session.scalars(paged(_visible(call, opts), opts, _COLUMNS))]
 
 
-@method("hosting.vlan.count", "int")
+@method("hosting.vlan.count", "int", changes=False)
 def count(call: Call, opts: VlanCountOptions | None = None) -> int:
     """Count private networks."""
     with call.store.reading() as session:
         return counted(session, _visible(call, opts))
 
 
-@method("hosting.vlan.info", "struct")
+@method("hosting.vlan.info", "struct", changes=False)
 def info(call: Call, vlan_id: VlanId) -> Struct:
     """Get information about a private network."""
     with call.store.reading() as session:

@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from api.methods import operation
+from api.methods import operation, quota
 from api.methods.call import Call, Struct
 from api.methods.disk import snapshot_of
 from api.methods.faults import Cause, Object, refuse
@@ -13,6 +13,7 @@ from api.methods.vm.parameters import VMDiskAttachOptions
 from api.operations.blueprint import MAX_POSITION
 from api.operations.disk import volume_name
 from api.operations.jobs import Planned
+from api.operations.quota import coming_size
 from api.store.models import Disk, Iface, Vm
 
 _ACCESS = ("read", "read/write")
@@ -134,6 +135,7 @@ def disk_rollback(call: Call, snapshot_id: SnapshotId) -> list[Struct]:
                 "snapshot_id",
             )
         vm = None if old.vm_id is None else own(session, call, Vm, old.vm_id)
+        quota.check_growth(session, call, old, disk=coming_size(session, snapshot))
         running = vm is not None and _check_usable(session, vm) != "halted"
         new = Disk(
             account_id=old.account_id,

@@ -48,7 +48,7 @@ def _visible(call: Call, opts: VMCountOptions | None) -> Select[Vm]:
     return matching(query, opts, _COLUMNS)
 
 
-@method("hosting.vm.list", "array")
+@method("hosting.vm.list", "array", changes=False)
 def list_(call: Call, opts: VMListOptions | None = None) -> list[Struct]:
     """List virtual machines."""
     query = paged(_visible(call, opts), opts, _COLUMNS).options(
@@ -61,14 +61,14 @@ def list_(call: Call, opts: VMListOptions | None = None) -> list[Struct]:
         return [brief(call, vm) for vm in session.scalars(query)]
 
 
-@method("hosting.vm.count", "int")
+@method("hosting.vm.count", "int", changes=False)
 def count(call: Call, opts: VMCountOptions | None = None) -> int:
     """Count virtual machines."""
     with call.store.reading() as session:
         return counted(session, _visible(call, opts))
 
 
-@method("hosting.vm.info", "struct")
+@method("hosting.vm.info", "struct", changes=False)
 def info(call: Call, vm_id: VmId) -> Struct:
     """Get information about a virtual machine."""
     with call.store.reading() as session:

@@ -26,7 +26,7 @@ class VMMigrateOptions(Parameters):
     datacenter_id: DatacenterId | None = None
 
 
-@method("hosting.vm.can_migrate", "struct", alias=False)
+@method("hosting.vm.can_migrate", "struct", alias=False, changes=False)
 def can_migrate(call: Call, vm_id: VmId) -> Struct:
     """Tell whether a virtual machine can be migrated, and to which datacenters.
 
