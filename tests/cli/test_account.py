@@ -125,11 +125,13 @@ def test_a_handle_is_checked(store: Store, handle: str) -> None:
 def test_limits_are_kept_and_shown(store: Store) -> None:
     assert ask("account", "limits", "LOCAL-GANDI") == (
         0,
-        "vms: 0 in use, no limit (default)\n"
-        "cores: 0 in use, at most 16 (default)\n"
-        "memory: 0 in use, no limit (default)\n"
-        "disk: 0 in use, no limit (default)\n"
-        "addresses: 0 in use, no limit (default)\n",
+        (
+            "vms: 0 in use, no limit (default)\n"
+            "cores: 0 in use, at most 16 (default)\n"
+            "memory: 0 in use, no limit (default)\n"
+            "disk: 0 in use, no limit (default)\n"
+            "addresses: 0 in use, no limit (default)\n"
+        ),
     )
     ask("account", "limits", "LOCAL-GANDI", "--vms", "5", "--cores", "none")
     _, said = ask("account", "limits", "LOCAL-GANDI", "--memory", "4096")

@@ -1,4 +1,4 @@
-"""Where a method takes values, read from the schema of its parameters: a new one is seen without being named."""
+"""Where a method takes values, read from the schema of its parameters: a new one needs no naming."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ SAMPLES: dict[str, Any] = {
 class Place:
     """One place for an integer or a text in the arguments of a method.
 
-    `path` begins with the number of the argument, keys of structs follow. `kind` is the kind of object that is
-    declared for an id; `many` says that it is an array's item.
+    `path` begins with the number of the argument, keys of structs follow. `kind` is the kind of object that
+    is declared for an id; `many` says that it is an array's item.
     """
 
     path: tuple[int | str, ...]
