@@ -38,10 +38,11 @@ class Neighbour:
     sets: list[dict[str, int]]
     own: dict[str, int]
 
-    @property
-    def every(self) -> list[int]:
-        """All of his ids."""
-        return sorted({one for ids in self.ids.values() for one in ids})
+    def tried(self, kind: str | None) -> list[int]:
+        """His ids for a place that takes `kind`: all of that, and one of every other."""
+        # both are rows of one table
+        alike = {"disk", "snapshot"} if kind in ("disk", "snapshot") else {kind}
+        return sorted(one for each, ids in self.ids.items() for one in (ids if each in alike else ids[:1]))
 
 
 def neighbour(world: World) -> Neighbour:
@@ -56,7 +57,7 @@ def neighbour(world: World) -> Neighbour:
     image = world.image("Tiny")
     ids, sets, names = _bobs(world)
     found = Neighbour(ids, names, sets, {**_own(world), "image": image.id, "datacenter": 1})
-    for one in (NEVER, *found.every):
+    for one in (NEVER, *(one for each in ids.values() for one in each)):
         assert one % 64, f"{one} could be a size"
         assert len(str(one)) == len(str(NEVER))
     return found
@@ -118,16 +119,17 @@ def _names(fingerprint: str) -> dict[str, str]:
         "BOB-GANDI": "ZOE-GANDI",
         "192.0.2.7": "192.0.2.9",
         "2001:db8::7": "2001:db8::9",
-        fingerprint: fingerprint[::-1],
+        fingerprint: "00" + fingerprint[2:],
     }
 
 
 def _own(world: World) -> dict[str, Any]:
-    disk = world.disk("mine", ALICE)
+    disk, vm = world.disk("mine", ALICE), world.vm("mine", ALICE)
+    world.disk("my-sys", ALICE, vm_id=vm.id, position=0)
     iface = world.iface(ALICE, ("192.0.2.3", "2001:db8::3"))
     (operation,) = world.job(Planned("vm_stop"), key=ALICE)
     return {
-        "vm": world.vm("mine", ALICE).id,
+        "vm": vm.id,
         "disk": disk.id,
         "snapshot": world.disk("my-snap", ALICE, type="snapshot", source_id=disk.id).id,
         "iface": iface.id,

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from api.methods.ids import KIND
-from api.methods.table import Method, Parameter
+from api.methods.table import Method, lookup
 
 DRY_RUN = "--dry-run"
 
@@ -46,8 +47,8 @@ def places(entry: Method) -> list[Place]:
     """All places of the method for integers and texts, however deep."""
     return [
         place
-        for number, parameter in enumerate(entry.parameters)
-        for place in _places((number,), *_schema(parameter), many=False)
+        for number in range(len(entry.parameters))
+        for place in _places((number,), *_schema(entry.name, number), many=False)
     ]
 
 
@@ -56,7 +57,7 @@ def arguments(entry: Method, own: Mapping[str, Any], given: Mapping[Place, Any],
     made = []
     for number, parameter in enumerate(entry.parameters):
         inside = {place: value for place, value in given.items() if place.path[0] == number}
-        schema, definitions = _schema(parameter)
+        schema, definitions = _schema(entry.name, number)
         if not parameter.mandatory and not inside and not (dry_run and _struct(schema, definitions)):
             made.append(None)
             continue
@@ -69,8 +70,11 @@ def arguments(entry: Method, own: Mapping[str, Any], given: Mapping[Place, Any],
     return made
 
 
-def _schema(parameter: Parameter) -> tuple[dict[str, Any], dict[str, Any]]:
-    schema = parameter.adapter.json_schema(by_alias=True)
+@cache
+def _schema(name: str, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    entry = lookup(name)
+    assert entry is not None
+    schema = entry.parameters[number].adapter.json_schema(by_alias=True)
     return schema, schema.get("$defs", {})
 
 

