@@ -54,7 +54,7 @@ def places(entry: Method) -> list[Place]:
 
 def arguments(entry: Method, own: Mapping[str, Any], given: Mapping[Place, Any], dry_run: bool) -> list[Any]:
     """Arguments with the values `given`; what else is mandatory is one's `own` by its kind, or a sample."""
-    made = []
+    made: list[Any] = []
     for number, parameter in enumerate(entry.parameters):
         inside = {place: value for place, value in given.items() if place.path[0] == number}
         schema, definitions = _schema(entry.name, number)

@@ -19,9 +19,9 @@ QUOTA = 530035
 VM = {"datacenter_id": 1, "hostname": "web", "memory": 512, "cores": 2, "vm_max_memory": 1024}
 
 
-def limit(world: World, key: str = ALICE, **limits: int | None) -> None:
-    """Give the account of `key` limits of its own."""
-    world.change(world.accounts[key], limits=limits)
+def limit(world: World, /, **limits: int | None) -> None:
+    """Give Alice's account limits of its own."""
+    world.change(world.accounts[ALICE], limits=limits)
 
 
 def default(world: World, **limits: int) -> None:
@@ -220,7 +220,7 @@ def test_the_settings_limit_every_account(world: World) -> None:
     # the other one still has the default
     bobs = {**VM, "sys_disk_id": world.disk("sys", key=BOB).id}
     assert world.fault("hosting.vm.create", bobs, key=BOB).code == QUOTA
-    limit(world, BOB, vms=None)
+    world.change(world.accounts[BOB], limits={"vms": None})
     world.call("hosting.vm.create", bobs, key=BOB)
 
 

@@ -117,10 +117,14 @@ def cells(bob: Neighbour) -> Iterator[Cell]:
                     yield _cell(entry, place, name, none, words, refused=False)
         ids = [place for place in found if is_owned(place)]
         for belonging in bob.sets if ids else ():
-            his = {place: _in(place, belonging[str(place.kind)]) for place in ids}
-            none = {place: _in(place, NEVER) for place in ids}
-            words = {str(belonging[str(place.kind)]): str(NEVER) for place in ids}
-            yield Cell(entry, "all ids", his, none, words, refused=True)
+            yield Cell(
+                entry,
+                "all ids",
+                {place: _in(place, belonging[str(place.kind)]) for place in ids},
+                {place: _in(place, NEVER) for place in ids},
+                {str(belonging[str(place.kind)]): str(NEVER) for place in ids},
+                refused=True,
+            )
 
 
 def _of_ids(entry: Method, place: Place, bob: Neighbour) -> Iterator[Cell]:
