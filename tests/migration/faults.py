@@ -132,7 +132,9 @@ def rebooted(journey: Journey) -> None:
 
 def no_space(journey: Journey) -> None:
     folder = journey.world.service.pools / journey.target()
-    subprocess.run(["mount", "-o", "remount,size=16m", folder], check=True)
+    space = os.statvfs(folder)
+    used = (space.f_blocks - space.f_bfree) * space.f_frsize // 2**20
+    subprocess.run(["mount", "-o", f"remount,size={used + 16}m", folder], check=True)
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ def mover(world: World) -> Iterator[Traveller]:
     world.discard(made.vm_id)
 
 
+@pytest.mark.timeout(120 * TIMES)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda one: one.name.replace(" ", "_"))
 def test_fault(world: World, mover: Traveller, rows: dict[str, Row], fault: Fault) -> None:
     row = rows.setdefault(fault.name, Row())
