@@ -104,7 +104,7 @@ class Service:
             graph_secret(settings.state / "graphs.key"),
             settings.statistics.url_lifetime,
             settings.public_url,
-            fallback=own_url(settings.listen),
+            fallback=own_url(settings.listen, settings.scheme),
         )
         listening, port = open_console(settings.console_listen)
         services = Services(
@@ -209,10 +209,10 @@ def graph_secret(file: Path) -> bytes:
     return bytes.fromhex(file.read_text())
 
 
-def own_url(address: str) -> str:
+def own_url(address: str, scheme: str = "http") -> str:
     """The URL of the service for a caller who named no host."""
     listen = parse_listen(address.split()[-1])
-    return f"http://{listen}" if isinstance(listen, Tcp) else "http://localhost"
+    return f"{scheme}://{listen if isinstance(listen, Tcp) else 'localhost'}"
 
 
 def accelerated(settings: Settings) -> bool:

@@ -6,23 +6,30 @@ import multiprocessing
 import os
 import sys
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 import hypervisor.lab
+from api.cli.https import tls
 from api.cli.lab import SERVICE
 from api.cli.settings import load
-from api.cli.welcome import welcome
+from api.cli.welcome import announce, welcome
 from api.settings import Settings
 from api.wire.console_socket import open_console
-from api.wire.listen import Tcp, open_listener, parse_listen
+from api.wire.listen import Tcp, open_listener, parse_listen, place
 from api.wire.server import serve as serve_wsgi
+from api.wire.systemd import Manager
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 _IN_LAB = "HYPERVISOR_LAB_LISTEN"
+# the name of their sockets, as the units give it
+_CONSOLE = "console"
+_FILE = click.Path(dir_okay=False, resolve_path=True, path_type=Path)
 
 
 @click.command()
@@ -35,11 +42,27 @@ _IN_LAB = "HYPERVISOR_LAB_LISTEN"
     show_default=True,
     help="This host's libvirt, a private one in a lab, or the lab where the host's does not answer.",
 )
+@click.option("--tls-cert", type=_FILE, help="Answer by HTTPS with this certificate (PEM).")
+@click.option("--tls-key", type=_FILE, help="Its key (PEM, without a password).")
+@click.option("--tls-self-signed", is_flag=True, help="Answer by HTTPS with a certificate made for it.")
 @click.option("--setup", is_flag=True, help="First build the tiny image, when it is not there yet.")
-def serve(listen: str | None, where: str, setup: bool) -> None:
+def serve(
+    listen: str | None,
+    where: str,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_self_signed: bool,
+    setup: bool,
+) -> None:
     """Answer the API until Ctrl-C; virtual machines go on running on this host's libvirt, and end with a
     lab."""
-    settings = load(listen=listen)
+    chosen = {"cert": tls_cert, "key": tls_key, "self_signed": tls_self_signed or None}
+    https = {name: value for name, value in chosen.items() if value is not None}
+    manager = Manager.found()
+    # sockets that the service manager holds take the place of the settings'
+    sockets = manager.others(_CONSOLE), manager.sockets(_CONSOLE)
+    passed = [" ".join(str(one) for one in some) or None for some in sockets]
+    settings = load(listen=passed[0] or listen, console_listen=passed[1], tls=https or None)
     if setup:
         from api.cli.image import built
 
@@ -61,7 +84,9 @@ def serve(listen: str | None, where: str, setup: bool) -> None:
 
     gc.freeze()
     places = [parse_listen(one) for one in settings.listen.split()]
-    serve_wsgi(places, start, running.close, lambda: welcome(settings), settings.threads)
+    # what a service prints is kept in the journal, where the key has no place
+    shown = partial(announce if manager.listens else welcome, settings, place(places[-1]))
+    serve_wsgi(places, start, running.close, shown, settings.threads, tls(settings), manager)
 
 
 def _answers(uri: str) -> bool:
@@ -97,7 +122,8 @@ def _serve_in_lab(settings: Settings) -> int:
         pass_fds=passed,
         environment={
             **os.environ,
-            _IN_LAB: settings.listen,
+            _IN_LAB: place(parse_listen(settings.listen)),
+            "HYPERVISOR_TLS": settings.tls.model_dump_json(),
             "HYPERVISOR_CONSOLE_LISTEN": _inside(settings.console_listen, passed[1:]),
         },
     )

@@ -1,4 +1,4 @@
-"""A server for the tests: ``python service.py ADDRESS MODE DIRECTORY``, ended by a signal.
+"""A server for the tests: ``python service.py ADDRESS MODE DIRECTORY [CERT KEY]``, ended by a signal.
 
 It leaves in DIRECTORY what happened: `ready`, `started`, `stopped` (process ids) and `stop-order`.
 """
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from api.methods.faults import unknown_method
 from api.wire.application import Application
 from api.wire.server import parse_listen, serve
+from api.wire.systemd import Manager
+from api.wire.tls import Tls
 from api.wire.values import Value
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def starter(mode: str, directory: Path) -> "Callable[[], WSGIApplication]":
     return start
 
 
-def main(address: str, mode: str, directory: Path) -> None:
+def main(address: str, mode: str, directory: Path, tls: Tls | None = None) -> None:
     """Serve, then say that the caller's code goes on, once and in the master."""
     logging.basicConfig(level=logging.INFO)
 
@@ -74,11 +76,14 @@ def main(address: str, mode: str, directory: Path) -> None:
             log.write(f"{os.getpid()}\n")
 
     try:
-        serve([parse_listen(address)], starter(mode, directory), stop, ready, threads=16)
+        manager = Manager.found()
+        listen = manager.others() or [parse_listen(address)]
+        serve(listen, starter(mode, directory), stop, ready, threads=16, tls=tls, manager=manager)
     finally:
         with (directory / "after").open("a") as log:
             log.write(f"{os.getpid()}\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    files = [Path(one) for one in sys.argv[4:]]
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Tls(*files) if files else None)
