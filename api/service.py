@@ -183,7 +183,8 @@ def open_store(settings: Settings) -> Store:
     if revision.current(store) != revision.HEAD:
         from api.store.schema import upgrade
 
-        upgrade(store)
+        for copy in upgrade(store, [settings.state / "workflows.db"]):
+            log.info("the records' schema was brought up to date; what was there before is in %s", copy)
     with store.writing() as session:
         populate(session, settings)
         key = first_account(session, settings)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,12 @@ class Service:
     """A server that was started for a test, on a socket that it inherits."""
 
     def __init__(
-        self, directory: Path, mode: str = "serve", address: str | None = None, tls: Sequence[Path] = ()
+        self,
+        directory: Path,
+        mode: str = "serve",
+        address: str | None = None,
+        tls: Sequence[Path] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory
         inherited: list[int] = []
@@ -40,7 +45,7 @@ class Service:
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
                 stderr=errors,
                 pass_fds=inherited,
             )
@@ -111,10 +116,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start services, each one with a directory of its own; they end with the test."""
     services: list[Service] = []
 
-    def begin(mode: str = "serve", address: str | None = None, tls: Sequence[Path] = ()) -> Service:
+    def begin(
+        mode: str = "serve",
+        address: str | None = None,
+        tls: Sequence[Path] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> Service:
         directory = tmp_path / str(len(services))
         directory.mkdir()
-        services.append(Service(directory, mode, address, tls))
+        services.append(Service(directory, mode, address, tls, environment))
         return services[-1]
 
     yield begin

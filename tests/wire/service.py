@@ -6,8 +6,9 @@ It leaves in DIRECTORY what happened: `ready`, `started`, `stopped` (process ids
 import logging
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,21 @@ from api.wire.tls import Tls
 from api.wire.values import Value
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+STUCK = threading.Lock()
+
+
+class Stuck(Application):
+    """An application that a call of `stuck` holds up as a whole."""
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """One request."""
+        if environ["REQUEST_METHOD"] == "GET":
+            with STUCK:
+                pass
+        return super().__call__(environ, start_response)
 
 
 def dispatch(method: str, arguments: Sequence[Value], remote_address: str, root: str, /) -> Value:
@@ -37,6 +52,11 @@ def dispatch(method: str, arguments: Sequence[Value], remote_address: str, root:
             return remote_address
         case "root", *_:
             return root
+        case "stuck", float() as seconds:
+            # as a deadlock would: everybody who wants to answer waits
+            with STUCK:
+                time.sleep(seconds)
+            return None
         case "pid", *_:
             return os.getpid()
         case "die", *_:
@@ -57,7 +77,7 @@ def starter(mode: str, directory: Path) -> "Callable[[], WSGIApplication]":
                 sys.exit(0)
             case "crash":
                 os.abort()
-        return Application(dispatch)
+        return Stuck(dispatch)
 
     return start
 
