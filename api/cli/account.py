@@ -1,6 +1,8 @@
 """``hypervisor account``: who has objects, and how many."""
 
 import re
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -17,6 +19,7 @@ from api.store.models import Account, ApiKey
 
 _HANDLE = re.compile(r"[A-Z0-9-]{3,64}\Z")
 _MOST = 2**31 - 1
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _store() -> Store:
@@ -25,19 +28,16 @@ def _store() -> Store:
     return open_store(settings)
 
 
-class _Limit(click.ParamType):
-    """A number, ``none`` for no limit, or ``default`` for what the settings say."""
+def _limit(_context: click.Context, _option: click.Parameter, value: str | None) -> int | str | None:
+    if value in (None, "none", "default"):
+        return value
+    if not (value.isascii() and value.isdigit() and int(value) <= _MOST):
+        raise click.BadParameter(f"{value!r} is not a number from 0 to {_MOST}, none or default")
+    return int(value)
 
-    name = "NUMBER|none|default"
 
-    def convert(
-        self, value: str, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str | None:
-        if value in ("none", "default"):
-            return value
-        if not (value.isascii() and value.isdigit() and int(value) <= _MOST):
-            self.fail(f"{value!r} is not a number from 0 to {_MOST}, none or default", param, ctx)
-        return int(value)
+def _option(kind: str, text: str) -> Callable[[_F], _F]:
+    return click.option(f"--{kind}", metavar="NUMBER|none|default", callback=_limit, help=text)
 
 
 @click.group()
@@ -76,11 +76,11 @@ def list_() -> None:
 
 @account.command()
 @click.argument("handle")
-@click.option("--vms", type=_Limit(), help="Virtual machines.")
-@click.option("--cores", type=_Limit(), help="Cores of all its virtual machines.")
-@click.option("--memory", type=_Limit(), help="MiB, the sum of their vm_max_memory.")
-@click.option("--disk", type=_Limit(), help="MiB of disks and snapshots.")
-@click.option("--addresses", type=_Limit(), help="IPv4 and IPv6 addresses.")
+@_option("vms", "Virtual machines.")
+@_option("cores", "Cores of all its virtual machines.")
+@_option("memory", "MiB, the sum of their vm_max_memory.")
+@_option("disk", "MiB of disks and snapshots.")
+@_option("addresses", "IPv4 and IPv6 addresses.")
 def limits(handle: str, **given: int | str | None) -> None:
     """Show what the account HANDLE may have, or limit it from now on.
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
 
-from api.cli.expiry import Expiry
+from api.cli.expiry import expiry
 from api.cli.settings import load
 from api.service import make_folders, open_store
 from api.store.database import Store
@@ -31,7 +31,12 @@ def apikey() -> None:
     "--account", "handle", help="The account's handle; made when there is none. Default: the first."
 )
 @click.option("--label", default="", help="A note for the list.")
-@click.option("--expires", type=Expiry(), help="After 30d, 12h …, or at a date in UTC: 2030-01-31.")
+@click.option(
+    "--expires",
+    metavar="SPAN|DATE",
+    callback=expiry,
+    help="After 30d, 12h …, or at a date in UTC: 2030-01-31.",
+)
 @click.option("--read-only", is_flag=True, help="It may call what changes nothing, and open no console.")
 def create(handle: str | None, label: str, expires: datetime | None, read_only: bool) -> None:
     """Make a key and print it."""
