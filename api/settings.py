@@ -230,6 +230,8 @@ class Settings(BaseSettings):
     migration: MigrationSettings = MigrationSettings()
     statistics: StatisticsSettings = StatisticsSettings()
     tls: TlsSettings = TlsSettings()
+    # a file, in the state folder unless it begins with a slash; "off" for none
+    audit_log: str = Field(default="audit.log", min_length=1)
     console_listen: str = "127.0.0.1:2222"
     console_host: str = "localhost"
     # what the URLs of graphs begin with, when that is not what the caller used
@@ -257,7 +259,12 @@ class Settings(BaseSettings):
     @cached_property
     def workflows_url(self) -> str:
         """Where the progress of running work is kept."""
-        return f"sqlite:///{self.state / 'workflows.db'}"
+        return f"sqlite:///{self.workflows_file}"
+
+    @cached_property
+    def workflows_file(self) -> Path:
+        """The same as a file."""
+        return self.state / "workflows.db"
 
     @cached_property
     def statistics_file(self) -> Path:
@@ -281,6 +288,11 @@ class Settings(BaseSettings):
     def pools(self) -> Path:
         """The folder of the storage pools."""
         return self.state / "pools"
+
+    @cached_property
+    def audit_file(self) -> Path | None:
+        """Where it is written who changed what; None when it is not."""
+        return None if self.audit_log == "off" else self.state / self.audit_log
 
     @cached_property
     def logs(self) -> Path:

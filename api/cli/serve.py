@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -73,6 +74,7 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     running = ExitStack()
+    alive: list[Callable[[], bool]] = []
 
     def start() -> "WSGIApplication":
         # only the worker needs the house: the process that watches over it stays small
@@ -80,13 +82,23 @@ def serve(
 
         service = Service(settings)
         running.callback(service.stop)
+        alive.append(service.is_alive)
         return service.start()
 
     gc.freeze()
     places = [parse_listen(one) for one in settings.listen.split()]
     # what a service prints is kept in the journal, where the key has no place
     shown = partial(announce if manager.listens else welcome, settings, place(places[-1]))
-    serve_wsgi(places, start, running.close, shown, settings.threads, tls(settings), manager)
+    serve_wsgi(
+        places,
+        start,
+        running.close,
+        shown,
+        settings.threads,
+        tls(settings),
+        manager,
+        lambda: all(one() for one in alive),
+    )
 
 
 def _answers(uri: str) -> bool:

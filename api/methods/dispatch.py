@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, or_, select
 
+from api.methods.audit import Entry
 from api.methods.call import Call, Services
 from api.methods.faults import Cause, Fault, Object, read_only, refuse, too_many, unknown_method
 from api.methods.pace import Pace
@@ -19,7 +20,7 @@ from api.store.models import Account, ApiKey, now
 _KEY = re.compile(r"[a-z0-9]{24}\Z")
 _DRY_RUN = "--dry-run"
 _SPEAKS_FOR = (
-    select(Account, ApiKey.digest, ApiKey.id, ApiKey.read_only)
+    select(Account, ApiKey.digest, ApiKey.id, ApiKey.read_only, ApiKey.label)
     .join(ApiKey)
     .where(
         ApiKey.digest == bindparam("wanted"),
@@ -36,6 +37,7 @@ class Speaker:
     account: Account
     key_id: int | None = None
     read_only: bool = False
+    label: str = ""
 
 
 class Dispatcher:
@@ -51,11 +53,16 @@ class Dispatcher:
         method = lookup(name)
         if method is None:
             raise unknown_method(name)
-        given = list(arguments)
-        speaker = self._authenticate(method, given)
+        with self._services.audit.call(method, arguments, remote_address) as entry:
+            answer = self._answer(method, list(arguments), remote_address, root, entry)
+            entry.answered(answer)
+        return answer
+
+    def _answer(self, method: Method, given: list[Any], remote_address: str, root: str, entry: Entry) -> Any:
+        entry.who = speaker = self._authenticate(method, given)
         self._check_right(method, speaker)
-        dry_run = _take_dry_run(given)
-        call = Call(speaker.account, remote_address, self._services, dry_run, root)
+        entry.dry_run = dry_run = _take_dry_run(given)
+        call = Call(speaker.account, remote_address, self._services, dry_run, root, entry.accepted)
         if dry_run:
             return [
                 {"reason": fault.text, "attr": list(fault.fields), "error": fault.code}
@@ -100,7 +107,7 @@ def authenticate(services: Services, key: Any) -> Speaker:
         found = session.execute(_SPEAKS_FOR, {"wanted": wanted, "at": now()}).one_or_none()
     if found is None or not hmac.compare_digest(found.digest, wanted):
         raise refuse(Object.ACCOUNT, Cause.NORIGHT, "Invalid API key")
-    return Speaker(found.Account, found.id, found.read_only)
+    return Speaker(found.Account, found.id, found.read_only, found.label)
 
 
 def _objections(method: Method, call: Call, given: list[Any]) -> list[Fault]:

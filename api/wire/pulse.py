@@ -6,6 +6,7 @@ import logging
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
@@ -24,13 +25,14 @@ class Pulse:
     """Tells `manager` of gunicorn's `worker`, in a thread of its own.
 
     READY=1 once a client got an answer, by a real connection. Then WATCHDOG=1, three times in each of its
-    periods, as long as the worker's event loop goes round and the application answers. That is asked from
-    inside: whoever keeps all threads or all connections busy must not have the service ended by that.
+    periods, as long as the worker's event loop goes round, the application answers and `alive` says so. That
+    is asked from inside: whoever keeps all threads or all connections busy must not have the service ended.
     """
 
-    def __init__(self, manager: Manager, worker: Any) -> None:
+    def __init__(self, manager: Manager, worker: Any, alive: Callable[[], bool]) -> None:
         self._manager = manager
         self._worker = worker
+        self._alive = alive
         self._never = threading.Event()
 
     def start(self) -> None:
@@ -79,13 +81,14 @@ class Pulse:
             log.error("the server's loop stands still")
             return False
         try:
-            status = self._ask()
+            status, alive = self._ask(), self._alive()
         except Exception:
             log.exception("the application does not answer")
             return False
-        if status != http.HTTPStatus.OK:
-            log.error("the application answers %d", status)
-        return status == http.HTTPStatus.OK
+        if status != http.HTTPStatus.OK or not alive:
+            log.error("the application answers %d, %s", status, "alive" if alive else "but takes up no work")
+            return False
+        return True
 
     def _ask(self) -> int:
         environ: dict[str, Any] = {"PATH_INFO": HEALTH, "wsgi.input": io.BytesIO()}

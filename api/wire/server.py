@@ -69,8 +69,10 @@ def serve(
     threads: int = THREADS,
     tls: Tls | None = None,
     manager: Manager | None = None,
+    alive: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Serve at all of `listen` until SIGTERM, SIGINT or SIGQUIT, and tell the service `manager` how it goes.
+    """Serve at all of `listen` until SIGTERM, SIGINT or SIGQUIT, and tell the service `manager` how it goes:
+    in the worker, `alive` says whether that is still worth anything.
 
     Runs in the main thread, without other threads: the worker is forked from here. In the worker run
     `on_start`, which opens everything and gives the application, then `ready`, once, when requests are
@@ -84,7 +86,7 @@ def serve(
     before = {number: signal.getsignal(number) for number in (*Arbiter.SIGNALS, signal.SIGCHLD)}
     bind = [f"fd://{listener(each).detach()}" for each in listen]
     manager = manager or Manager()
-    application = _Gunicorn(bind, _Worker(on_start, on_stop, ready, tls, manager), threads)
+    application = _Gunicorn(bind, _Worker(on_start, on_stop, ready, tls, manager, alive), threads)
     master = os.getpid()
     status: Any = 0
     try:
@@ -116,9 +118,10 @@ class _Worker:
         ready: Callable[[], None],
         tls: Tls | None,
         manager: Manager,
+        alive: Callable[[], bool],
     ) -> None:
         self._on_start, self._on_stop, self._ready = on_start, on_stop, ready
-        self._tls, self._manager = tls, manager
+        self._tls, self._manager, self._alive = tls, manager, alive
         self._watched, self._held = os.pipe()
         # shared by master and worker: whether a worker ever answered requests
         self._answered = mmap.mmap(-1, 1)
@@ -158,7 +161,7 @@ class _Worker:
             self._ready()
             self._answered[0] = 1
         if self._manager.listens:
-            Pulse(self._manager, worker).start()
+            Pulse(self._manager, worker, self._alive).start()
 
     def exits(self, arbiter: Arbiter, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
         # gunicorn calls this in the master too, for a worker it could not signal

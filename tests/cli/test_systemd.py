@@ -1,6 +1,7 @@
 """The units that ``hypervisor systemd`` writes, as systemd's own tool reads them."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ def test_they_listen_where_the_settings_say(tmp_path: Path) -> None:
     assert "ListenStream=0.0.0.0:443\nListenStream=[::]:443\n" in written["hypervisor.socket"]
     assert "ListenStream=/run/hypervisor/console\n" in written["hypervisor-console.socket"]
     assert f"ReadWritePaths={tmp_path}\n" in written["hypervisor.service"]
-    assert not any("@" in text for text in written.values())
+    assert not any(re.search("@[A-Z]+@", text) for text in written.values())
 
 
 def test_the_command_writes_them_and_systemd_takes_them(tmp_path: Path) -> None:

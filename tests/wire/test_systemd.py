@@ -94,6 +94,7 @@ def test_it_is_ready_when_it_answers_and_tells_of_its_end(start: "Start", manage
 def test_one_that_cannot_start_never_says_that_it_is_ready(start: "Start", manager: Hearing) -> None:
     service = start("fail", environment=told(manager))
     assert service.process.wait(10) == 3
+    assert manager.next() == "STOPPING=1"
     assert manager.silent(0.1)
 
 
