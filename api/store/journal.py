@@ -15,6 +15,7 @@ class Journal:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._lock = threading.Lock()
+        self._torn = False
         self._open()
 
     def append(self, line: str) -> None:

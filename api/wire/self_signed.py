@@ -61,7 +61,7 @@ def make(cert: Path, key: Path, names: Collection[str], lifetime: timedelta = LI
     from cryptography.hazmat.primitives.asymmetric import ec
 
     private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hosting-api")])
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "hosting-api")])
     now = datetime.now(UTC)
     identifier = x509.SubjectKeyIdentifier.from_public_key(private.public_key())
     made = (
@@ -78,7 +78,7 @@ def make(cert: Path, key: Path, names: Collection[str], lifetime: timedelta = LI
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
         )
-        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(private, hashes.SHA256())
     )
     form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

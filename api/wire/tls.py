@@ -62,7 +62,7 @@ class Tls:
 
     def _state(self) -> object:
         """Something that differs when one of the files does."""
-        found = []
+        found: list[object] = []
         for file in (self.cert, self.key):
             try:
                 status = file.stat()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from api.methods.faults import unknown_method
 from api.wire.application import Application
-from api.wire.server import parse_listen, serve
+from api.wire.server import Listen, parse_listen, serve
 from api.wire.systemd import Manager
 from api.wire.tls import Tls
 from api.wire.values import Value
@@ -97,7 +97,7 @@ def main(address: str, mode: str, directory: Path, tls: Tls | None = None) -> No
 
     try:
         manager = Manager.found()
-        listen = manager.others() or [parse_listen(address)]
+        listen: list[Listen] = [*manager.others()] or [parse_listen(address)]
         serve(listen, starter(mode, directory), stop, ready, threads=16, tls=tls, manager=manager)
     finally:
         with (directory / "after").open("a") as log:
@@ -106,4 +106,4 @@ def main(address: str, mode: str, directory: Path, tls: Tls | None = None) -> No
 
 if __name__ == "__main__":
     files = [Path(one) for one in sys.argv[4:]]
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Tls(*files) if files else None)
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Tls(files[0], files[1]) if files else None)

@@ -172,8 +172,12 @@ def test_clients_that_are_silent_after_the_handshake_hold_nobody_up(service: "Se
 
 def test_an_answer_ends_with_a_word(service: "Service", files: Files) -> None:
     """close_notify: the client knows that nothing was cut off."""
-    with encrypted(service, files[0]) as connection:
-        connection.suppress_ragged_eofs = False
+    with (
+        service.connect() as bare,
+        trusting(files[0]).wrap_socket(
+            bare, server_hostname="localhost", suppress_ragged_eofs=False
+        ) as connection,
+    ):
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
         answer = b""
         while piece := connection.recv(65536):
