@@ -30,7 +30,7 @@ class SlowClientError(ConnectionResetError, TimeoutError):
 class _Bounded(socket.socket):
     """A client's socket whose reads all have to be done before a deadline."""
 
-    _deadline = float("inf")
+    _deadline: float | None = None
     _lingered = False
 
     def start(self) -> None:
@@ -39,6 +39,8 @@ class _Bounded(socket.socket):
 
     def recv(self, size: int = 1024, flags: int = 0, /) -> bytes:
         """As `socket.recv`; raises `SlowClientError` at the deadline."""
+        if self._deadline is None:
+            return super().recv(size, flags)
         remaining = self._deadline - time.monotonic()
         if remaining <= 0:
             raise SlowClientError

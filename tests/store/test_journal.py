@@ -40,7 +40,8 @@ def test_threads_and_processes_do_not_mix_their_lines(tmp_path: Path) -> None:
         list(pool.map(journal.append, ["c" * 900] * 500))
     assert [one.wait() for one in others] == [0, 0]
     journal.close()
-    found = lines(file)
+    # who opens it while another writes takes that line for a torn one, and begins with an empty one
+    found = [line for line in lines(file) if line]
     assert sorted(set(found)) == [letter * 900 for letter in "abc"]
     assert len(found) == 1500
 
