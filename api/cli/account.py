@@ -29,7 +29,7 @@ def _store() -> Store:
 
 
 def _limit(_context: click.Context, _option: click.Parameter, value: str | None) -> int | str | None:
-    if value in (None, "none", "default"):
+    if value is None or value in ("none", "default"):
         return value
     if not (value.isascii() and value.isdigit() and int(value) <= _MOST):
         raise click.BadParameter(f"{value!r} is not a number from 0 to {_MOST}, none or default")

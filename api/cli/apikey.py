@@ -35,7 +35,7 @@ def apikey() -> None:
     "--expires",
     metavar="SPAN|DATE",
     callback=expiry,
-    help="After 30d, 12h …, or at a date in UTC: 2030-01-31.",
+    help="After 30d, 12h, or at a UTC date.",
 )
 @click.option("--read-only", is_flag=True, help="It may call what changes nothing, and open no console.")
 def create(handle: str | None, label: str, expires: datetime | None, read_only: bool) -> None:

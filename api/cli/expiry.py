@@ -13,8 +13,10 @@ _FORMS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S")
 
 
 def expiry(_context: click.Context, _option: click.Parameter, value: str | None) -> datetime | None:
-    """What ``--expires`` means: ``30d``, ``12h``, or a date in UTC; the first moment at which a key is not good
-    any more. Raises click's fault for what is not understood, or past."""
+    """What ``--expires`` means, ``30d``, ``12h`` or a date in UTC: the moment from which a key is not good.
+
+    Raises click's fault for what is not understood, or past.
+    """
     if value is None:
         return None
     at = now()

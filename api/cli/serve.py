@@ -86,6 +86,8 @@ def serve(
         return service.start()
 
     gc.freeze()
+    # a call takes a millisecond or two: it does not wait for the five that Python gives a thread at work
+    sys.setswitchinterval(0.0005)
     places = [parse_listen(one) for one in settings.listen.split()]
     # what a service prints is kept in the journal, where the key has no place
     shown = partial(announce if manager.listens else welcome, settings, place(places[-1]))

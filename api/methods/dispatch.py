@@ -19,9 +19,10 @@ from api.store.models import Account, ApiKey, now
 
 _KEY = re.compile(r"[a-z0-9]{24}\Z")
 _DRY_RUN = "--dry-run"
+_ACCOUNT = Account.__table__
 _SPEAKS_FOR = (
-    select(Account, ApiKey.digest, ApiKey.id, ApiKey.read_only, ApiKey.label)
-    .join(ApiKey)
+    select(_ACCOUNT, ApiKey.digest, ApiKey.id.label("key_id"), ApiKey.read_only, ApiKey.label)
+    .join_from(_ACCOUNT, ApiKey)
     .where(
         ApiKey.digest == bindparam("wanted"),
         ApiKey.date_revoked.is_(None),
@@ -103,11 +104,11 @@ def authenticate(services: Services, key: Any) -> Speaker:
         )
     # the digest is looked up, not the key: how long that takes tells nothing about any key
     wanted = digest(key)
-    with services.store.reading() as session:
-        found = session.execute(_SPEAKS_FOR, {"wanted": wanted, "at": now()}).one_or_none()
+    found = services.store.row(_SPEAKS_FOR, {"wanted": wanted, "at": now()})
     if found is None or not hmac.compare_digest(found.digest, wanted):
         raise refuse(Object.ACCOUNT, Cause.NORIGHT, "Invalid API key")
-    return Speaker(found.Account, found.id, found.read_only, found.label)
+    account = Account(**{column.key: found._mapping[column.key] for column in _ACCOUNT.columns})
+    return Speaker(account, found.key_id, found.read_only, found.label)
 
 
 def _objections(method: Method, call: Call, given: list[Any]) -> list[Fault]:

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import text
 
 from api.operations.jobs import Planned
+from api.store.models import Job
 from tests.methods.world import ALICE, BOB, World
 
 NEVER = 9999
@@ -67,6 +68,8 @@ def _bobs(world: World) -> tuple[dict[str, list[int]], list[dict[str, int]], dic
     states = ("running", "halted", "paused", "locked", "being_created", "deleted")
     vms = [world.vm("bobs-host", BOB, state, farm="bobs-farm", description="bobs-note") for state in states]
     moving = world.vm("bobs-other", BOB, "running", is_migrating=True)
+    its = world.disk("bobs-moving", BOB, vm_id=moving.id, position=0)
+    card = world.iface(BOB, (), vm_id=moving.id, num=0, state="used")
     free, lan = world.disk("bobs-disk", BOB), world.vlan("bobs-lan", BOB)
     system = world.disk("bobs-sys", BOB, vm_id=vms[0].id, position=0)
     data = world.disk("bobs-data", BOB, vm_id=vms[1].id, position=1)
@@ -86,16 +89,17 @@ def _bobs(world: World) -> tuple[dict[str, list[int]], list[dict[str, int]], dic
     under_way = world.job(
         Planned("hosting_migration_vm", vm_id=moving.id, params={"from_dc_id": 1, "to_dc_id": 2}),
         key=BOB,
-        claims=(f"vm:{moving.id}",),
+        claims=(f"vm:{moving.id}", f"disk:{its.id}", f"iface:{card.id}"),
     )
     world.change(under_way[0], step="RUN")
+    world.change(world.get(Job, under_way[0].job_id), workflow="hosting_migration_vm")
     (done,) = world.job(Planned("vm_reboot", vm_id=vms[1].id), key=BOB)
     world.change(done, step="DONE")
     ids = {
         "vm": [*(one.id for one in vms), moving.id],
-        "disk": [one.id for one in (free, system, data, making, going)],
+        "disk": [one.id for one in (free, system, data, making, going, its)],
         "snapshot": [one.id for one in snapshots],
-        "iface": [one.id for one in (unused, attached, private)],
+        "iface": [one.id for one in (unused, attached, private, card)],
         "ip": [one["id"] for one in world.call("hosting.ip.list", key=BOB)],
         "vlan": [lan.id, world.vlan("bobs-wan", BOB).id],
         "key": [ssh["id"]],
@@ -107,7 +111,7 @@ def _bobs(world: World) -> tuple[dict[str, list[int]], list[dict[str, int]], dic
         common | {"disk": system.id, "snapshot": snapshots[1].id, "iface": attached.id},
         common | {"vm": vms[1].id, "disk": data.id, "snapshot": snapshots[2].id},
         common | {"vm": vms[1].id, "disk": free.id, "iface": unused.id},
-        common | {"vm": moving.id, "operation": under_way[0].id},
+        common | {"vm": moving.id, "disk": its.id, "iface": card.id, "operation": under_way[0].id},
     ]
     return ids, sets, _names(ssh["fingerprint"])
 
