@@ -1,5 +1,6 @@
 """``hypervisor systemd``: run by the service manager, from the boot on."""
 
+import os
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -32,7 +33,8 @@ Next:
 def systemd(folder: Path) -> None:
     """Write systemd's units for this installation and its settings, and print what to do next.
 
-    The sockets listen where the settings say now: after a change of `listen` or `console_listen`, again.
+    The sockets listen where the settings say now: after a change of `listen` or `console_listen`, again. Of
+    the variables only HYPERVISOR_STATE and HYPERVISOR_CONFIG are handed on: the others belong in the file.
     """
     settings = load()
     make_folders(settings)
@@ -47,7 +49,11 @@ def systemd(folder: Path) -> None:
 def units(settings: Settings) -> dict[str, str]:
     """The units by name; raises `click.ClickException` for what systemd cannot listen at."""
     command = Path(sys.executable).with_name("hypervisor")
+    told = {"HYPERVISOR_STATE": str(settings.state)}
+    if "HYPERVISOR_CONFIG" in os.environ:
+        told["HYPERVISOR_CONFIG"] = str(Path(os.environ["HYPERVISOR_CONFIG"]).absolute())
     filled = {
+        "@ENVIRONMENT@": "\n".join(f"Environment={name}={value}" for name, value in told.items()),
         "@COMMAND@": str(command),
         "@STATE@": str(settings.state),
         "@LISTEN@": _stream(settings.listen),

@@ -13,7 +13,8 @@ from api.cli.systemd import UNITS, units
 from api.settings import Settings
 
 
-def test_they_listen_where_the_settings_say(tmp_path: Path) -> None:
+def test_they_listen_where_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYPERVISOR_CONFIG", str(tmp_path / "other.toml"))
     settings = Settings(
         state=tmp_path, listen="0.0.0.0:443 [::]:443", console_listen="unix:/run/hypervisor/console"
     )
@@ -21,6 +22,8 @@ def test_they_listen_where_the_settings_say(tmp_path: Path) -> None:
     assert "ListenStream=0.0.0.0:443\nListenStream=[::]:443\n" in written["hypervisor.socket"]
     assert "ListenStream=/run/hypervisor/console\n" in written["hypervisor-console.socket"]
     assert f"ReadWritePaths={tmp_path}\n" in written["hypervisor.service"]
+    for variable in (f"HYPERVISOR_STATE={tmp_path}", f"HYPERVISOR_CONFIG={tmp_path}/other.toml"):
+        assert f"\nEnvironment={variable}\n" in written["hypervisor.service"]
     assert not any(re.search("@[A-Z]+@", text) for text in written.values())
 
 

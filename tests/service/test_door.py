@@ -6,7 +6,9 @@ import socket
 import sqlite3
 import ssl
 import stat
+import sys
 import xmlrpc.client
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,31 @@ def test_https_readiness_watchdog_and_the_audit_log(new_service: NewService, tmp
     # the service manager keeps what is printed
     assert key not in service.log
     assert key not in file.read_text()
+
+
+ACTIVATED = """
+import fcntl, os, sys
+copies = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 100) for one in sys.argv[1:3]]
+for place, copy in enumerate(copies, 3):
+    os.dup2(copy, place)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2", LISTEN_FDNAMES="console:api")
+os.execv(sys.executable, [sys.executable, "-m", "api.cli", "serve", "--libvirt", "system"])
+"""
+
+
+def test_the_sockets_of_a_service_manager_are_told_apart(new_service: NewService) -> None:
+    service: Service = new_service(HYPERVISOR_LISTEN="127.0.0.1:1", HYPERVISOR_CONSOLE_LISTEN="127.0.0.1:2")
+    service.start(command=[sys.executable, "-c", ACTIVATED, *map(str, reversed(service.sockets()))])
+    assert f"http://127.0.0.1:{service.port}/xmlrpc/" in service.log
+    assert service.client().call("hosting.account.info")
+    with socket.create_connection(("127.0.0.1", service.console_port), timeout=30) as console:
+        assert console.recv(100).startswith(b"SSH-2.0-console")
+    # they outlive the service: a call made meanwhile waits for the next start
+    assert service.terminate() == 0
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(service.client().call, "hosting.account.info")
+        service.start()
+        assert waiting.result()
 
 
 def test_a_newer_schema_keeps_it_from_starting(new_service: NewService) -> None:
