@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from api.methods.faults import unknown_method
+from api.wire import server
 from api.wire.application import Application
 from api.wire.server import Listen, parse_listen, serve
 from api.wire.systemd import Manager
@@ -95,6 +96,8 @@ def main(address: str, mode: str, directory: Path, tls: Tls | None = None) -> No
         with (directory / "ready").open("a") as log:
             log.write(f"{os.getpid()}\n")
 
+    if mode == "hasty":
+        server.KEEP_ALIVE = 2
     try:
         manager = Manager.found()
         listen: list[Listen] = [*manager.others()] or [parse_listen(address)]
