@@ -1,7 +1,6 @@
 """``hypervisor serve``: answer the API."""
 
 import gc
-import logging
 import multiprocessing
 import os
 import sys
@@ -14,6 +13,7 @@ import hypervisor.lab
 from api.cli.lab import SERVICE
 from api.cli.settings import load
 from api.cli.welcome import welcome
+from api.observe.logs import configure
 from api.settings import Settings
 from api.wire.console_socket import open_console
 from api.wire.listen import Tcp, open_listener, parse_listen
@@ -35,11 +35,16 @@ _IN_LAB = "HYPERVISOR_LAB_LISTEN"
     show_default=True,
     help="This host's libvirt, a private one in a lab, or the lab where the host's does not answer.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="Log lines for people, or one JSON object on each.  [default: text]",
+)
 @click.option("--setup", is_flag=True, help="First build the tiny image, when it is not there yet.")
-def serve(listen: str | None, where: str, setup: bool) -> None:
+def serve(listen: str | None, where: str, log_format: str | None, setup: bool) -> None:
     """Answer the API until Ctrl-C; virtual machines go on running on this host's libvirt, and end with a
     lab."""
-    settings = load(listen=listen)
+    settings = load(listen=listen, log_format=log_format)
     if setup:
         from api.cli.image import built
 
@@ -47,8 +52,7 @@ def serve(listen: str | None, where: str, setup: bool) -> None:
     here = any(one.libvirt_uri is None for one in settings.datacenters)
     if where == "lab" or (where == "auto" and here and not _answers(settings.libvirt_uri)):
         sys.exit(_serve_in_lab(settings))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    configure(settings.log_format)
     running = ExitStack()
 
     def start() -> "WSGIApplication":
@@ -89,6 +93,7 @@ def _serve_in_lab(settings: Settings) -> int:
     command = [
         sys.executable, "-m", "api.cli", "serve",
         "--listen", _inside(settings.listen, passed[:1]), "--libvirt", "system",
+        "--log-format", settings.log_format,
     ]  # fmt: skip
     return hypervisor.lab.run(
         command,

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, select
 from api.methods.call import Call, Services
 from api.methods.faults import Cause, Fault, Object, refuse, unknown_method
 from api.methods.table import Method, lookup
+from api.observe import context
 from api.operations.jobs import DryRunPassed
 from api.store.keys import digest
 from api.store.models import Account, ApiKey
@@ -36,6 +37,8 @@ class Dispatcher:
             raise unknown_method(name)
         given = list(arguments)
         account = self._authenticate(method, given)
+        if account.handle:
+            context.note(account=account.handle)
         dry_run = _take_dry_run(given)
         call = Call(account, remote_address, self._services, dry_run, root)
         if dry_run:

@@ -18,6 +18,7 @@ from dbos import DBOS, DBOSConfig, SetWorkflowID
 from sqlalchemy import exists, select
 from sqlalchemy.orm import aliased
 
+from api.observe import context
 from api.operations.backend import Backend
 from api.operations.run import Run, begin_job, fail_job, release_claims
 from api.store.models import Claim, Job
@@ -65,6 +66,11 @@ class Engine:
         self._ready.wait()
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def runs(self) -> bool:
+        """Whether it takes jobs up."""
+        return self._ready.is_set() and self._failure is None and self._thread.is_alive()
 
     def wake(self) -> None:
         """Say that a job was accepted or has ended; callable from any thread."""
@@ -116,7 +122,8 @@ class Engine:
         # an interrupted workflow is resumed as often as it takes: giving up would leave a VM half-made
         @DBOS.workflow(name="job", max_recovery_attempts=None)
         async def job(job_id: int) -> None:
-            await self._job(job_id)
+            with context.bound(job=job_id):
+                await self._job(job_id)
 
         self._begun.update(self._interrupted())
         DBOS.launch()
@@ -166,8 +173,10 @@ class Engine:
         store = self._backend.store
         begun = await asyncio.to_thread(begin_job, store, job_id)
         if begun is not None:
-            name, arguments = begun
+            name, arguments, operation = begun
             run = self._running[job_id] = Run(self._backend, job_id)
+            if operation is not None:
+                run.story.begins(operation)
             try:
                 await _WORKFLOWS[name](run, **arguments)
             except Exception as error:
