@@ -1,4 +1,4 @@
-"""Figures that are read at a scrape: one question to the records, and what is known without asking anybody."""
+"""Figures read at a scrape: one question to the records, and what is known without asking anybody."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,16 +17,12 @@ from api.store.models import Claim, Datacenter, Job, Operation, Vm
 _MIB = 2**20
 
 # jobs that have not ended hold claims, so their few rows lead to the operations: no table is read in full
-_unended = select(Claim.job_id).distinct().scalar_subquery()
+_unended = select(Claim.job_id)
+_progress = case((Job.started, "running"), else_="waiting")
 _JOBS = (
-    select(
-        literal("job"),
-        case((Job.started, "running"), else_="waiting").label("one"),
-        literal(""),
-        func.count(),
-    )
+    select(literal("job"), _progress.label("progress"), literal("-"), func.count())
     .where(Job.id.in_(_unended))
-    .group_by("one")
+    .group_by("progress")
 )
 _OPERATIONS = (
     select(literal("operation"), Operation.type, Operation.step, func.count())

@@ -46,9 +46,7 @@ class Story:
 
 def accepted_after(session: Session, operations: Iterable[Operation]) -> None:
     """Tell of new operations once `session` has committed."""
-    _tell_after(
-        session, operations, lambda kind: meters.OPERATIONS_ACCEPTED.labels(kind).inc(), "is accepted"
-    )
+    _tell_after(session, operations, _count_accepted, "is accepted")
 
 
 def cancelled_after(session: Session, operations: Iterable[Operation]) -> None:
@@ -101,6 +99,10 @@ def _ids(operation: Operation) -> dict[str, int]:
         "iface": operation.iface_id,
     }
     return {name: number for name, number in ids.items() if number is not None}
+
+
+def _count_accepted(kind: str) -> None:
+    meters.OPERATIONS_ACCEPTED.labels(kind).inc()
 
 
 def _count_cancelled(kind: str) -> None:
