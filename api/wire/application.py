@@ -52,6 +52,8 @@ _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 # a picture and nothing else, wherever it is opened
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 
+_CAUSES = {cause.value: cause.name.lower() for cause in Cause}
+
 _log = logging.getLogger(__name__)
 
 
@@ -138,7 +140,7 @@ def _cause(code: int) -> str:
         return "unknown method" if code else "none"
     if code < 500000:
         return "internal"
-    return Cause(code % 100).name.lower()
+    return _CAUSES.get(code % 100, "other")
 
 
 def _report(method: str, arguments: Sequence[Value], error: Exception) -> None:
