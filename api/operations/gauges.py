@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from importlib.metadata import version
+from typing import Any
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from sqlalchemy import Row, case, func, literal, select, union_all
@@ -102,7 +103,7 @@ def _info() -> GaugeMetricFamily:
     return family
 
 
-def _jobs(rows: list[Row[tuple[str, str, str, int]]]) -> GaugeMetricFamily:
+def _jobs(rows: list[Row[Any]]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
         "hypervisor_jobs", "Jobs that wait in the queue, and those that run.", labels=("state",)
     )
@@ -112,9 +113,7 @@ def _jobs(rows: list[Row[tuple[str, str, str, int]]]) -> GaugeMetricFamily:
     return family
 
 
-def _family(
-    name: str, text: str, labels: tuple[str, str], rows: list[Row[tuple[str, str, str, int]]]
-) -> GaugeMetricFamily:
+def _family(name: str, text: str, labels: tuple[str, str], rows: list[Row[Any]]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=labels)
     for row in rows:
         family.add_metric((row[1], row[2]), float(row[3]))

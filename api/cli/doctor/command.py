@@ -100,15 +100,21 @@ def _looks(settings: Settings, *, trials: bool) -> Iterator[tuple[str, Look]]:
     yield "KVM", lambda: [_kvm(settings, verdict)]
     accelerated = settings.acceleration == "kvm" or (settings.acceleration == "auto" and verdict.works)
     for uri, datacenters in _places(settings).items():
-        try:
-            connection = _opened(uri)
-        except HypervisorError as error:
-            silent = problem("libvirt", str(error), _start_libvirt(uri, settings))
-            yield "libvirt", lambda silent=silent: [silent]
-            continue
-        yield "versions", lambda connection=connection: host.versions(connection)
-        for one in datacenters:
-            yield from _of_datacenter(settings, one, connection, accelerated, trials)
+        yield from _of_libvirt(settings, uri, datacenters, accelerated, trials)
+
+
+def _of_libvirt(
+    settings: Settings, uri: str, datacenters: list[DatacenterSettings], accelerated: bool, trials: bool
+) -> Iterator[tuple[str, Look]]:
+    try:
+        connection = _opened(uri)
+    except HypervisorError as error:
+        silent = problem("libvirt", str(error), _start_libvirt(uri, settings))
+        yield "libvirt", lambda: [silent]
+        return
+    yield "versions", lambda: host.versions(connection)
+    for one in datacenters:
+        yield from _of_datacenter(settings, one, connection, accelerated, trials)
 
 
 def _of_datacenter(

@@ -63,7 +63,7 @@ def base_of(settings: Settings, dc_code: str, label: str) -> str | None:
     )
 
 
-def _asked(settings: Settings, question: Select[tuple[T]]) -> T | None:
+def _asked(settings: Settings, question: Select[T]) -> T | None:
     file = _file(settings)
     if file is not None and not file.exists():
         return None
