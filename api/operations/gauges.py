@@ -3,10 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from importlib.metadata import version
-from typing import Any
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from sqlalchemy import Row, case, func, literal, select, union_all
+from sqlalchemy import case, func, literal, select, union_all
 
 from api.operations.engine import Engine
 from api.operations.hosts import Hosts
@@ -16,6 +15,8 @@ from api.store.database import Store
 from api.store.models import Claim, Datacenter, Job, Operation, Vm
 
 _MIB = 2**20
+
+_Count = tuple[str, str, int]
 
 # jobs that have not ended hold claims, so their few rows lead to the operations: no table is read in full
 _unended = select(Claim.job_id)
@@ -52,9 +53,9 @@ class Gauges:
         """The gauges, as `prometheus_client` asks for them; raises when the records cannot be read."""
         with self._store.reading() as session:
             counted = session.execute(_QUESTION).all()
-        found = defaultdict(list)
-        for row in counted:
-            found[row[0]].append(row)
+        found: defaultdict[str, list[_Count]] = defaultdict(list)
+        for kind, one, other, count in counted:
+            found[kind].append((one, other, count))
         yield _info()
         yield self._engine_runs()
         yield _jobs(found["job"])
@@ -103,18 +104,18 @@ def _info() -> GaugeMetricFamily:
     return family
 
 
-def _jobs(rows: list[Row[Any]]) -> GaugeMetricFamily:
+def _jobs(rows: list[_Count]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
         "hypervisor_jobs", "Jobs that wait in the queue, and those that run.", labels=("state",)
     )
-    counts = {row[1]: row[3] for row in rows}
+    counts = {state: count for state, _, count in rows}
     for state in ("waiting", "running"):
         family.add_metric((state,), float(counts.get(state, 0)))
     return family
 
 
-def _family(name: str, text: str, labels: tuple[str, str], rows: list[Row[Any]]) -> GaugeMetricFamily:
+def _family(name: str, text: str, labels: tuple[str, str], rows: list[_Count]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=labels)
-    for row in rows:
-        family.add_metric((row[1], row[2]), float(row[3]))
+    for one, other, count in rows:
+        family.add_metric((one, other), float(count))
     return family
