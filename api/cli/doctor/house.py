@@ -16,7 +16,7 @@ from api.wire.listen import Tcp, Unix, parse_listen
 from api.wire.watch import NAME
 from hypervisor.doctor.finding import Finding, command, ok, problem, warning
 
-_SECRETS = (
+_SECRETS = ("apikey", "*.key", "*_key", "*key*.pem", "*.db", "*.db-*", "*.db.*", "audit.log*")
     "apikey",
     "graphs.key",
     "console_host_key",
