@@ -17,16 +17,6 @@ from api.wire.watch import NAME
 from hypervisor.doctor.finding import Finding, command, ok, problem, warning
 
 _SECRETS = ("apikey", "*.key", "*_key", "*key*.pem", "*.db", "*.db-*", "*.db.*", "audit.log*")
-    "apikey",
-    "graphs.key",
-    "console_host_key",
-    "*.db",
-    "*.db-wal",
-    "*.db-shm",
-    "*.db.*",
-    "*.pem",
-    "*.key",
-)
 _PATIENCE = 3.0  # seconds
 _NO_ANSWER = (OSError, http.client.HTTPException, ValueError)
 
