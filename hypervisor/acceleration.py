@@ -25,7 +25,8 @@ _QEMU = "qemu-system-x86_64"
 _PATIENCE = 20.0
 # how long a QEMU that has closed its output may take to end, in seconds
 _END = 2.0
-_SIGN = b"tiny: up"
+SIGN = b"tiny: up"
+"""What the tiny image writes to its serial console once it is up."""
 _ADVICE = 'guests are emulated, which is slow; acceleration = "kvm" in the settings uses KVM all the same'
 
 
@@ -169,6 +170,6 @@ def _speaks(machine: "subprocess.Popen[bytes]") -> bool:
         while (remaining := deadline - time.monotonic()) > 0 and ready.select(remaining):
             chunk = os.read(serial.fileno(), 4096)
             heard = (heard + chunk)[-8192:]
-            if not chunk or _SIGN in heard:
+            if not chunk or SIGN in heard:
                 break
-    return _SIGN in heard
+    return SIGN in heard

@@ -57,7 +57,7 @@ def _bridge(subject: str, uri: str, spec: NetworkSpec) -> Iterator[Finding]:
             command("ip", "address", "add", missing[0], "dev", spec.bridge),
         )
         return
-    yield ok(subject, f"active on bridge {spec.bridge} with {len(bridge.ports(spec.bridge))} machines' ports")
+    yield ok(subject, f"active on bridge {spec.bridge}, {len(bridge.ports(spec.bridge))} plugged in")
 
 
 def leases(connection: libvirt.virConnect, spec: NetworkSpec) -> Finding:

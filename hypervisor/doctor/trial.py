@@ -17,7 +17,7 @@ import libvirt
 from lxml import etree
 
 from hypervisor.connection import open_apart
-from hypervisor.doctor.finding import Finding, ok, problem, virsh, warning
+from hypervisor.doctor.finding import Finding, command, ok, problem, warning
 from hypervisor.domain.spec import DiskSpec, DomainSpec
 from hypervisor.domain.xml import render
 from hypervisor.errors import HypervisorError
@@ -52,7 +52,9 @@ def run(
             _clean(connection, pool)
     except HypervisorError as error:
         return problem(
-            subject, f"no machine starts on it: {error}", virsh(connection.getURI(), "pool-refresh", pool)
+            subject,
+            f"no machine starts on it: {error}",
+            command("tail", f"/var/log/libvirt/qemu/{_name(pool)}.log"),
         )
 
 

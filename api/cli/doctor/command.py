@@ -27,8 +27,6 @@ from hypervisor.network.conflicts import is_local
 
 Look = Callable[[], Iterable[Finding]]
 
-# what the tiny image writes to its console once it is up
-_SIGN = b"tiny: up"
 _LABEL = "Tiny"
 
 
@@ -96,9 +94,17 @@ def _looks(settings: Settings, *, trials: bool) -> Iterator[tuple[str, Look]]:
     yield "records", lambda: [records.examine(settings)]
     yield "address", lambda: house.ports(settings)
     yield "clock", lambda: [host.clock(records.newest(settings))]
-    verdict = acceleration.examine(settings.images / "tiny.qcow2", settings.state / "acceleration.json")
-    yield "KVM", lambda: [_kvm(settings, verdict)]
-    accelerated = settings.acceleration == "kvm" or (settings.acceleration == "auto" and verdict.works)
+    verdicts: list[acceleration.Verdict] = []
+
+    def kvm() -> Iterator[Finding]:
+        verdicts.append(
+            acceleration.examine(settings.images / "tiny.qcow2", settings.state / "acceleration.json")
+        )
+        yield _kvm(settings, verdicts[0])
+
+    yield "KVM", kvm
+    works = bool(verdicts) and verdicts[0].works
+    accelerated = settings.acceleration == "kvm" or (settings.acceleration == "auto" and works)
     for uri, datacenters in _places(settings).items():
         yield from _of_libvirt(settings, uri, datacenters, accelerated, trials)
 
@@ -139,7 +145,7 @@ def _of_datacenter(
         yield f"DHCP {spec.name}", lambda: [networks.leases(connection, spec)]
     if trials and "pool" in good:
         base = records.base_of(settings, datacenter.dc_code, _LABEL)
-        yield f"trial on {pool}", lambda: [trial.run(connection, pool, base, _SIGN, accelerated)]
+        yield f"trial on {pool}", lambda: [trial.run(connection, pool, base, acceleration.SIGN, accelerated)]
 
 
 def _places(settings: Settings) -> dict[str, list[DatacenterSettings]]:
