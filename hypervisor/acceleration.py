@@ -55,7 +55,8 @@ class Verdict:
 def usable(image: Path, cache: Path) -> bool:
     """Whether the tiny image at `image` boots under KVM, told to the log; as `examine`."""
     found = examine(image, cache)
-    said = found.text if found.works else f"{found.text}; {_ADVICE}"
+    mend = f" (try: {found.mend})" if found.mend else ""
+    said = found.text if found.works else f"{found.text}{mend}; {_ADVICE}"
     log.log(logging.INFO if found.normal else logging.WARNING, "%s", said)
     return found.works
 
@@ -77,11 +78,13 @@ def _examine(image: Path, cache: Path) -> Verdict:
         return Verdict(False, f"there is no {_DEVICE}", "modprobe kvm_intel || modprobe kvm_amd", normal=True)
     if not os.access(_DEVICE, os.R_OK | os.W_OK):
         return Verdict(
-            False, f"{_DEVICE} may not be opened: add the user to the group kvm", "usermod -aG kvm $(id -un)"
+            False,
+            f"{_DEVICE} may not be opened: this user is not in the group kvm",
+            "usermod -aG kvm $(id -un)",
         )
     if not image.exists():
         build = "hypervisor image build tiny"
-        return Verdict(False, f"there is no image at {image} to try KVM with: {build} makes it", build)
+        return Verdict(False, f"KVM cannot be tried without an image at {image}", build)
     host = _host(image)
     again = f"rm {cache}"
     known = _read(cache, host)
