@@ -11,6 +11,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy
@@ -194,6 +195,9 @@ def _open(url: str) -> sqlalchemy.Engine:
     A commit survives the end of the process, not that of the host: then a step or two run again, as they may.
     """
     engine = sqlalchemy.create_engine(url)
+    if engine.url.database:
+        # as the records, its owner's alone
+        Path(engine.url.database).touch(mode=0o600)
 
     @sqlalchemy.event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

@@ -5,6 +5,7 @@ import fcntl
 import http.client
 import json
 import os
+import shlex
 import socket
 import ssl
 import stat
@@ -14,7 +15,7 @@ from pathlib import Path
 from api.settings import Settings
 from api.wire.listen import Tcp, Unix, parse_listen
 from api.wire.watch import NAME
-from hypervisor.doctor.finding import Finding, command, ok, problem, warning
+from hypervisor.doctor.finding import Finding, ok, problem, warning
 
 _SECRETS = ("apikey", "*.key", "*_key", "*key*.pem", "*.db", "*.db-*", "*.db.*", "audit.log*")
 _PATIENCE = 3.0  # seconds
@@ -44,10 +45,10 @@ def folder(settings: Settings) -> Iterator[Finding]:
     mode = stat.S_IMODE(state.stat().st_mode)
     if mode & 0o022:
         said = f"others may write into {state} (mode {mode:04o})"
-        yield problem(subject, said, command("chmod", "go-w", state))
+        yield problem(subject, said, shlex.join(["chmod", "go-w", str(state)]))
     elif not mode & 0o001 or not os.access(state, os.W_OK | os.X_OK):
         said = f"QEMU's user or the service cannot use {state} (mode {mode:04o})"
-        yield problem(subject, said, command("chmod", "0711", state))
+        yield problem(subject, said, shlex.join(["chmod", "0711", str(state)]))
     else:
         yield ok(subject, f"{state} has mode {mode:04o}")
     open_ones = [one for one in _secrets(settings) if stat.S_IMODE(one.stat().st_mode) & 0o077]
@@ -55,7 +56,7 @@ def folder(settings: Settings) -> Iterator[Finding]:
         yield problem(
             "secrets",
             f"others than the owner may read {', '.join(one.name for one in open_ones)}",
-            command("chmod", "0600", *open_ones),
+            shlex.join(["chmod", "0600", *map(str, open_ones)]),
         )
     else:
         yield ok("secrets", "keys and records are readable by their owner alone")

@@ -1,6 +1,7 @@
 """The records: whether they can be read, by this version, and what the other looks want to know of them."""
 
 import contextlib
+import shlex
 import sqlite3
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from api.settings import Settings
 from api.store import revision
 from api.store.database import Store
 from api.store.models import Datacenter, Disk, Image, Operation
-from hypervisor.doctor.finding import Finding, command, ok, problem, warning
+from hypervisor.doctor.finding import Finding, ok, problem, warning
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ def _file(settings: Settings) -> Path | None:
 
 
 def _copies(file: Path | None) -> str:
-    return "" if file is None else command("ls", "-l", file.parent)
+    return "" if file is None else shlex.join(["ls", "-l", str(file.parent)])
 
 
 def _check(file: Path) -> None:
