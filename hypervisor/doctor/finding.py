@@ -40,11 +40,6 @@ def problem(subject: str, text: str, mend: str = "") -> Finding:
     return Finding(Level.PROBLEM, subject, text, mend)
 
 
-def in_lab() -> bool:
-    """Whether libvirt is a lab's."""
-    return "HYPERVISOR_LAB" in os.environ
-
-
 def command(*words: object) -> str:
     """The words as a shell takes them, to be run where libvirt is: in its lab when this is one."""
     line = shlex.join(str(word) for word in words)

@@ -12,8 +12,9 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from api.operations.host import network_spec
 from hypervisor import network
-from hypervisor.doctor import Finding, Level, trial
+from hypervisor.doctor import Finding, Level, networks, trial
 from hypervisor.network import bridge
 from tests.service.host import Host
 from tests.service.process import ROOT, Service
@@ -149,18 +150,25 @@ def test_a_bridge_without_its_address(patient: Service) -> None:
     mended(patient, found)
 
 
-def test_a_dhcp_server_that_is_gone(patient: Service) -> None:
+def test_a_dhcp_server_that_hangs(patient: Service, host: Host) -> None:
     """The network is up, and only asking for a lease tells."""
-    one = patient.datacenters[0]
-    pid = int(Path(f"/run/libvirt/network/{one.network}.pid").read_text())
-    os.kill(pid, signal.SIGKILL)
-    status, found = examined(patient)
-    (bad,) = [one for one in found if one.level is Level.PROBLEM]
-    assert bad.subject == f"DHCP {one.network}"
-    assert "no DHCP server answered" in bad.text
-    assert status == 1
+    spec = network_spec(patient.datacenters[0])
+    pid = int(Path(f"/run/libvirt/network/{spec.name}.pid").read_text())
+    os.kill(pid, signal.SIGSTOP)
+    found = networks.leases(host.connection, spec)
+    assert (found.level, found.subject) == (Level.PROBLEM, f"DHCP {spec.name}")
+    assert "no DHCP server answered" in found.text
     assert nothing_left(patient)
-    mended(patient, bad)
+    mended(patient, found)
+    found = networks.leases(host.connection, spec)
+    assert found.level is Level.OK, found
+
+
+def test_a_dhcp_server_that_is_gone_is_there_again(patient: Service, host: Host) -> None:
+    """libvirt starts one for the doctor's reservation."""
+    spec = network_spec(patient.datacenters[0])
+    os.kill(int(Path(f"/run/libvirt/network/{spec.name}.pid").read_text()), signal.SIGKILL)
+    assert networks.leases(host.connection, spec).level is Level.OK
 
 
 @pytest.mark.parametrize("name", ["apikey", "store.db", "graphs.key"])

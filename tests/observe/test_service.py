@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import NewService
 from tests.service.client import Client
+from tests.service.guest import Identity
 from tests.service.host import Door
 from tests.service.process import ROOT, Service
 from tests.service.waiting import until
@@ -21,7 +22,6 @@ pytestmark = pytest.mark.guest
 CANARIES = {
     "password": "canaryPassword7f3a",
     "script": "#!/bin/sh\n# canaryScript7f3a\ntrue\n",
-    "ssh_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJPZRk9xcanaryKey7f3aCCCCCCCCCCCCCCCCCCCCCC x",
 }
 
 
@@ -58,10 +58,10 @@ def test_the_page_of_metrics_is_documented(service: Service) -> None:
     assert set(rows) == there
 
 
-def test_a_vm_from_request_to_libvirt(service: Service, client: Client) -> None:
+def test_a_vm_from_request_to_libvirt(service: Service, client: Client, identity: Identity) -> None:
     """One `grep` tells the story of an operation, the figures count it, and no line has a secret."""
     before, begun = samples(page(service, "/metrics")[1]), len(service.log)
-    operations = client.create_from({"hostname": "told", **CANARIES})
+    operations = client.create_from({"hostname": "told", "ssh_key": identity.public, **CANARIES})
     number = client.done(operations)[-1]["id"]
     vm_id = operations[-1]["vm_id"]
     until(lambda: f"operation={number} " in service.log and "settle took" in service.log[begun:], 10, "told")
@@ -74,7 +74,7 @@ def test_a_vm_from_request_to_libvirt(service: Service, client: Client) -> None:
     ):  # fmt: skip
         assert word in told, f"{word!r} is missing in\n{told}"
     assert story[0].split("]: ")[1] == "vm_create is accepted"
-    for canary in ("canaryPassword", "canaryScript", "canaryKey", client.key):
+    for canary in ("canaryPassword", "canaryScript", identity.public.split()[1], client.key):
         assert canary not in log
     after = samples(page(service, "/metrics")[1])
 

@@ -18,7 +18,7 @@ from api.wire.watch import NAME
 from hypervisor.doctor.finding import Finding, ok, problem, warning
 
 _SECRETS = ("apikey", "*.key", "*_key", "*key*.pem", "*.db", "*.db-*", "*.db.*", "audit.log*")
-_PATIENCE = 3.0  # seconds
+_PATIENCE = 2.0  # seconds
 _NO_ANSWER = (OSError, http.client.HTTPException, ValueError)
 
 
