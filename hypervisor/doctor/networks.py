@@ -44,7 +44,7 @@ def examine(connection: libvirt.virConnect, spec: NetworkSpec, restart: str) -> 
 
 
 def _bridge(subject: str, uri: str, spec: NetworkSpec) -> Iterator[Finding]:
-    again = _again(uri, spec)
+    again = f"{virsh(uri, 'net-destroy', spec.name)} && {virsh(uri, 'net-start', spec.name)}"
     if not bridge.exists(spec.bridge):
         yield problem(subject, f"its bridge {spec.bridge} is gone: machines on it have no network", again)
         return
@@ -74,7 +74,3 @@ def leases(connection: libvirt.virConnect, spec: NetworkSpec) -> Finding:
     except (HypervisorError, OSError) as error:
         return warning(subject, f"no lease could be asked for: {error}")
     return ok(subject, f"a lease on {given} was given within {seconds * 1000:.0f} ms, and handed back")
-
-
-def _again(uri: str, spec: NetworkSpec) -> str:
-    return f"{virsh(uri, 'net-destroy', spec.name)} && {virsh(uri, 'net-start', spec.name)}"

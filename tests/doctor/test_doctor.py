@@ -142,6 +142,14 @@ def test_a_stopped_network(patient: Service, host: Host) -> None:
     mended(patient, found)
 
 
+def test_a_bridge_that_was_deleted(patient: Service) -> None:
+    one = patient.datacenters[1]
+    subprocess.run(["ip", "link", "delete", one.bridge], check=True)
+    found = problem(patient, f"network {one.network}")
+    assert f"bridge {one.bridge} is gone" in found.text
+    mended(patient, found)
+
+
 def test_a_bridge_without_its_address(patient: Service) -> None:
     one = patient.datacenters[0]
     subprocess.run(["ip", "address", "del", one.ipv4, "dev", one.bridge], check=True)
