@@ -1,21 +1,25 @@
 """``hypervisor doctor`` finds what was really broken, names the command, and leaves nothing behind."""
 
+import http.server
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import libvirt
 import pytest
 
+from api.cli.doctor.command import examine
 from api.operations.host import network_spec
+from api.settings import Settings
 from hypervisor import network
 from hypervisor.doctor import Finding, Level, networks, trial
 from hypervisor.network import bridge
+from tests.conftest import NewService
 from tests.service.host import Host
 from tests.service.process import ROOT, Service
 from tests.service.waiting import until
@@ -33,28 +37,29 @@ def patient(tmp_path_factory: pytest.TempPathFactory, host: Host) -> Iterator[Se
         service.dispose()
 
 
-def examined(service: Service, *options: str, listen: str | None = None) -> tuple[int, list[Finding]]:
-    """The exit status of the command, and what it found."""
-    done = subprocess.run(
-        [sys.executable, "-m", "api.cli", "doctor", "--json", *options],
-        cwd=ROOT, env=_environment(service, listen), check=False, capture_output=True, text=True, timeout=240,
+def settings(service: Service, listen: str | None = None) -> Settings:
+    """As the service has them."""
+    return Settings(
+        state=service.state,
+        acceleration="tcg",
+        listen=listen or f"127.0.0.1:{service.port}",
+        datacenters=service.datacenters,
+    )
+
+
+def command(environment: dict[str, str], *options: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command."""
+    return subprocess.run(
+        [sys.executable, "-m", "api.cli", "doctor", *options],
+        cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
-    assert done.stdout, done.stderr
-    found = [Finding(Level(one.pop("level")), **one) for one in json.loads(done.stdout)]
-    return done.returncode, found
-
-
-def _environment(service: Service, listen: str | None) -> dict[str, str]:
-    return {**service.environment, "HYPERVISOR_LISTEN": listen or f"127.0.0.1:{service.port}"}
 
 
 def problem(service: Service, subject: str, listen: str | None = None) -> Finding:
     """The one problem that a look finds."""
-    status, found = examined(service, "--no-trial", listen=listen)
-    problems = [one for one in found if one.level is Level.PROBLEM]
-    assert [one.subject for one in problems] == [subject], problems
-    assert status == 1
-    return problems[0]
+    found = [one for one in examine(settings(service, listen), trials=False) if one.level is Level.PROBLEM]
+    assert [one.subject for one in found] == [subject], found
+    return found[0]
 
 
 def mended(service: Service, found: Finding) -> None:
@@ -67,21 +72,25 @@ def mended(service: Service, found: Finding) -> None:
 
 def healthy(service: Service) -> None:
     """Nothing is wrong."""
-    status, found = examined(service, "--no-trial")
+    found = examine(settings(service), trials=False)
     assert [one for one in found if one.level is Level.PROBLEM] == []
-    assert status == 0
 
 
 def test_a_healthy_host_with_trials(patient: Service) -> None:
     before = patient.inventory()
-    status, found = examined(patient)
-    assert [one for one in found if one.level is Level.PROBLEM] == []
-    assert status == 0
-    said = {one.subject: one.text for one in found}
-    for datacenter in patient.datacenters:
-        assert "machine booted" in said[f"trial on {datacenter.pool}"]
-        assert "was given" in said[f"DHCP {datacenter.network}"]
-    assert "the service answers" in said[f"address 127.0.0.1:{patient.port}"]
+    one = patient.datacenters[0]
+    environment = patient.environment | {
+        "HYPERVISOR_LISTEN": f"127.0.0.1:{patient.port}",
+        # one boot is enough
+        "HYPERVISOR_DATACENTERS": json.dumps([one.model_dump()]),
+    }
+    done = command(environment, "--json")
+    found = {finding["subject"]: finding for finding in json.loads(done.stdout)}
+    assert [finding for finding in found.values() if finding["level"] == "problem"] == []
+    assert done.returncode == 0
+    assert "machine booted" in found[f"trial on {one.pool}"]["text"]
+    assert "was given" in found[f"DHCP {one.network}"]["text"]
+    assert found[f"address 127.0.0.1:{patient.port}"]["text"] == "the service answers"
     patient.settled(before)
     assert nothing_left(patient)
 
@@ -106,7 +115,7 @@ def nothing_left(service: Service) -> bool:
 def test_a_killed_one_leaves_no_domain_and_the_next_one_cleans_up(patient: Service, host: Host) -> None:
     killed = subprocess.Popen(
         [sys.executable, "-m", "api.cli", "doctor"],
-        cwd=ROOT, env=_environment(patient, None), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=ROOT, env=patient.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     pool = patient.datacenters[0].pool
     name = f"{trial.PREFIX}-{pool}"
@@ -195,9 +204,11 @@ def test_a_state_folder_that_qemu_cannot_pass(patient: Service) -> None:
 
 
 def test_a_port_that_another_program_has(patient: Service) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        address = f"127.0.0.1:{other.getsockname()[1]}"
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{other.server_port}"
         found = problem(patient, f"address {address}", listen=address)
+        other.shutdown()
     assert "another program" in found.text
     assert "HYPERVISOR_LISTEN=" in found.mend
 
@@ -230,29 +241,20 @@ def test_a_foreign_domain_is_left_alone(patient: Service, host: Host) -> None:
 
 
 def test_libvirt_that_does_not_answer(patient: Service, tmp_path: Path) -> None:
-    environment = _environment(patient, None) | {
-        "HYPERVISOR_LIBVIRT_URI": f"qemu+unix:///system?socket={tmp_path}/none",
-        "COLUMNS": "100",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "api.cli", "doctor"],
-        cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    away = f"qemu+unix:///system?socket={tmp_path}/none"
+    done = command(patient.environment | {"HYPERVISOR_LIBVIRT_URI": away, "COLUMNS": "100"})
     assert done.returncode == 1
     assert "does not answer" in done.stdout
     assert "1 problem" in done.stdout.splitlines()[-1]
 
 
-def test_before_the_first_start(tmp_path: Path, host: Host) -> None:
+def test_before_the_first_start(new_service: NewService, tmp_path: Path, host: Host) -> None:
     """Nothing is there yet: it says what makes it, and makes nothing itself."""
-    state = tmp_path / "none"
-    environment = {**os.environ, "HYPERVISOR_STATE": str(state), "HYPERVISOR_LISTEN": "127.0.0.1:0"}
-    done = subprocess.run(
-        [sys.executable, "-m", "api.cli", "doctor", "--json"],
-        cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    service, state = new_service(), tmp_path / "none"
+    pool = service.datacenters[0].pool
+    done = command(service.environment | {"HYPERVISOR_STATE": str(state)}, "--json")
     found = {one["subject"]: one for one in json.loads(done.stdout)}
-    assert found["pool hypervisor-fr-sd5"]["mend"] == "hypervisor serve"
+    assert found[f"pool {pool}"]["mend"] == "hypervisor serve"
     assert not state.exists()
     with pytest.raises(libvirt.libvirtError):
-        host.connection.storagePoolLookupByName("hypervisor-fr-sd5")
+        host.connection.storagePoolLookupByName(pool)

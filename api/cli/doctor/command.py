@@ -42,16 +42,24 @@ def doctor(as_json: bool, no_trial: bool) -> None:
     settings = load()
     _enter_lab(settings)
     console, progress = Console(), Console(stderr=True)
-    findings: list[Finding] = []
     with _alone(settings), progress.status("") as status:
-        for what, look in _looks(settings, trials=not no_trial):
-            status.update(f"{what} …")
-            findings += _guarded(what, look)
+        findings = examine(settings, trials=not no_trial, begins=lambda what: status.update(f"{what} …"))
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(one) for one in findings], indent=2, ensure_ascii=False))
     else:
         report.show(console, findings)
     sys.exit(any(one.level is Level.PROBLEM for one in findings))
+
+
+def examine(
+    settings: Settings, *, trials: bool, begins: Callable[[str], None] = lambda _what: None
+) -> list[Finding]:
+    """All that is found; `begins` hears of each look before it begins. Without `trials` nothing is made."""
+    findings: list[Finding] = []
+    for what, look in _looks(settings, trials=trials):
+        begins(what)
+        findings += _guarded(what, look)
+    return findings
 
 
 def _enter_lab(settings: Settings) -> None:
