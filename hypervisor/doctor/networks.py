@@ -66,7 +66,11 @@ def leases(connection: libvirt.virConnect, spec: NetworkSpec) -> Finding:
     if not is_root():
         return warning(subject, "only root can ask for a lease", "sudo hypervisor doctor")
     try:
-        given, seconds = lease.obtain(connection, spec)
+        try:
+            given, seconds = lease.obtain(connection, spec)
+        except lease.NoLease:
+            # one that had died is started by libvirt when a reservation comes or goes
+            given, seconds = lease.obtain(connection, spec)
     except lease.NoLease as error:
         # libvirt starts another one as soon as an address is reserved, and machines stay plugged in
         end = command("sh", "-c", f"kill -9 $(cat /run/libvirt/network/{spec.name}.pid)")
