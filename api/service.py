@@ -7,6 +7,7 @@ import os
 import secrets
 from contextlib import ExitStack
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from typing import IO
 
@@ -18,9 +19,11 @@ from api.methods.call import Services
 from api.methods.dispatch import Dispatcher
 from api.methods.graph.links import Links
 from api.methods.graph.pages import Pages
+from api.observe.meters import Exposition
 from api.operations.backend import Backend
 from api.operations.console import Consoles
 from api.operations.engine import Engine
+from api.operations.gauges import Gauges
 from api.operations.host import prepare
 from api.operations.hosts import Hosts
 from api.operations.image import ImageExists, install
@@ -28,8 +31,10 @@ from api.operations.jobs import Jobs
 from api.operations.latecomers import Latecomers
 from api.operations.observer import Observer
 from api.operations.pools import Pools
+from api.operations.readiness import Readiness
 from api.operations.sampler import Sampler
 from api.operations.schedule import Schedules
+from api.operations.story import heard
 from api.settings import Settings
 from api.store import revision
 from api.store.content import populate
@@ -42,6 +47,8 @@ from api.wire.application import Application
 from api.wire.console import ConsoleServer
 from api.wire.console_socket import console_url, open_console
 from api.wire.listen import Tcp, parse_listen
+from api.wire.watch import Watch
+from hypervisor import timing
 from hypervisor.acceleration import usable
 from hypervisor.domain.statistics import Reader
 from hypervisor.errors import HypervisorError
@@ -64,6 +71,8 @@ class Service:
         operations.load()
         make_folders(settings)
         self._open.enter_context(only_one(settings.state / "lock"))
+        timing.listeners.append(heard)
+        self._open.callback(timing.listeners.remove, heard)
         store = open_store(settings)
         self._open.callback(store.close)
         hosts = self._open_hosts(store)
@@ -126,7 +135,12 @@ class Service:
             server = ConsoleServer(listening, settings.host_key, services, consoles)
             server.start()
             self._open.callback(server.stop)
-        return Application(Dispatcher(services), Pages(store, statistics, links))
+        watch = Watch(
+            Readiness(store, hosts, engine),
+            Exposition(Gauges(store, hosts, engine, pools)).render,
+            [ip_network(one) for one in settings.metrics_from],
+        )
+        return Application(Dispatcher(services), Pages(store, statistics, links), watch)
 
     def is_alive(self) -> bool:
         """Whether work is taken up: what does not mend itself, but by a new start."""

@@ -35,6 +35,10 @@ def _interface6(value: str) -> str:
     return str(ipaddress.IPv6Interface(value))
 
 
+def _network(value: str) -> str:
+    return str(ipaddress.ip_network(value))
+
+
 class DatacenterSettings(BaseModel):
     """One storage pool and one network, on the service's own libvirt or on that at `libvirt_uri`.
 
@@ -219,6 +223,9 @@ class Settings(BaseSettings):
     libvirt_uri: str = "qemu:///system"
     database: str | None = None  # an SQLAlchemy URL; SQLite in the state folder when there is none
     threads: PositiveInt = 16
+    log_format: Literal["text", "json"] = "text"
+    # the networks that may read /metrics, in CIDR notation
+    metrics_from: tuple[Annotated[str, AfterValidator(_network)], ...] = ("127.0.0.0/8", "::1/128")
     acceleration: Literal["auto", "kvm", "tcg"] = "auto"
     account: str = Field(default="LOCAL-GANDI", pattern=r"^[A-Z0-9-]{3,64}$")
     datacenters: tuple[DatacenterSettings, ...] = _DATACENTERS

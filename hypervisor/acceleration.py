@@ -25,7 +25,8 @@ _QEMU = "qemu-system-x86_64"
 _PATIENCE = 20.0
 # how long a QEMU that has closed its output may take to end, in seconds
 _END = 2.0
-_SIGN = b"tiny: up"
+SIGN = b"tiny: up"
+"""What the tiny image writes to its serial console once it is up."""
 _ADVICE = 'guests are emulated, which is slow; acceleration = "kvm" in the settings uses KVM all the same'
 
 
@@ -38,43 +39,64 @@ class _Trial:
     said: str
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether KVM works, in words, and the command that may mend it, when there is one.
+
+    `normal` is what nobody needs to be warned of.
+    """
+
+    works: bool
+    text: str
+    mend: str = ""
+    normal: bool = False
+
+
 def usable(image: Path, cache: Path) -> bool:
+    """Whether the tiny image at `image` boots under KVM, told to the log; as `examine`."""
+    found = examine(image, cache)
+    mend = f" (try: {found.mend})" if found.mend else ""
+    said = found.text if found.works else f"{found.text}{mend}; {_ADVICE}"
+    log.log(logging.INFO if found.normal else logging.WARNING, "%s", said)
+    return found.works
+
+
+def examine(image: Path, cache: Path) -> Verdict:
     """Whether the tiny image at `image` boots under KVM; never raises.
 
     What was found is kept in the file `cache` and holds until the kernel, the CPU, QEMU or the image change.
-    Takes up to 20 seconds the first time. False when KVM cannot be tried at all; that is not kept.
+    Takes up to 20 seconds the first time. When KVM cannot be tried at all, that is not kept.
     """
     try:
-        return _usable(image, cache)
+        return _examine(image, cache)
     except Exception as error:  # whatever it is, guests can be emulated
-        log.warning("KVM could not be tried: %s; %s", error, _ADVICE)
-        return False
+        return Verdict(False, f"KVM could not be tried: {error}")
 
 
-def _usable(image: Path, cache: Path) -> bool:
+def _examine(image: Path, cache: Path) -> Verdict:
     if not _DEVICE.exists():
-        log.info("there is no %s: %s", _DEVICE, _ADVICE)
-        return False
+        return Verdict(False, f"there is no {_DEVICE}", "modprobe kvm_intel || modprobe kvm_amd", normal=True)
     if not os.access(_DEVICE, os.R_OK | os.W_OK):
-        log.warning("%s may not be opened: add the user to the group kvm. Until then %s", _DEVICE, _ADVICE)
-        return False
+        return Verdict(
+            False,
+            f"{_DEVICE} may not be opened: this user is not in the group kvm",
+            "usermod -aG kvm $(id -un)",
+        )
     if not image.exists():
-        log.warning("there is no image at %s to try KVM with: hypervisor image build tiny makes it. %s",
-                    image, _ADVICE)  # fmt: skip
-        return False
+        build = "hypervisor image build tiny"
+        return Verdict(False, f"KVM cannot be tried without an image at {image}", build)
     host = _host(image)
+    again = f"rm {cache}"
     known = _read(cache, host)
     if known is not None:
-        log.info("KVM %s, as found earlier (%s)", "works" if known else "does not work here", cache)
-        return known
+        word = "works" if known else "does not work here"
+        return Verdict(known, f"KVM {word}, as found earlier ({cache})", "" if known else again, normal=True)
     trial = _boot(image)
-    if trial.booted:
-        log.info("KVM works: a guest booted under it")
-    else:
-        log.warning("KVM does not work here: %s; %s", trial.said, _ADVICE)
     if trial.lasting:
         _write(cache, host, trial.booted)
-    return trial.booted
+    if trial.booted:
+        return Verdict(True, "KVM works: a guest booted under it", normal=True)
+    return Verdict(False, f"KVM does not work here: {trial.said}", again if trial.lasting else "")
 
 
 def _host(image: Path) -> dict[str, object]:
@@ -151,6 +173,6 @@ def _speaks(machine: "subprocess.Popen[bytes]") -> bool:
         while (remaining := deadline - time.monotonic()) > 0 and ready.select(remaining):
             chunk = os.read(serial.fileno(), 4096)
             heard = (heard + chunk)[-8192:]
-            if not chunk or _SIGN in heard:
+            if not chunk or SIGN in heard:
                 break
-    return _SIGN in heard
+    return SIGN in heard

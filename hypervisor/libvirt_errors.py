@@ -1,10 +1,12 @@
 """libvirt's errors as ours: what was tried, libvirt's own words, and its code."""
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import libvirt
 
+from hypervisor import timing
 from hypervisor.errors import HypervisorError
 
 
@@ -47,10 +49,27 @@ _KINDS = {
 }
 
 
-@contextmanager
-def explained(attempt: str) -> Iterator[None]:
+def explained(attempt: str) -> AbstractContextManager[None]:
     """Turn libvirt's error inside the block into a `LibvirtError` that begins with `attempt`, or into
-    `Unavailable` when the connection broke."""
+    `Unavailable` when the connection broke. How long the block took is told to `timing.listeners`."""
+    return _explained(attempt, timing.area(1))
+
+
+@contextmanager
+def _explained(attempt: str, area: str) -> Iterator[None]:
+    begun, failure = time.perf_counter(), None
+    try:
+        with _translated(attempt):
+            yield
+    except HypervisorError as error:
+        failure = type(error).__name__
+        raise
+    finally:
+        timing.tell(area, attempt, begun, failure)
+
+
+@contextmanager
+def _translated(attempt: str) -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:

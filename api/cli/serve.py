@@ -1,7 +1,6 @@
 """``hypervisor serve``: answer the API."""
 
 import gc
-import logging
 import multiprocessing
 import os
 import sys
@@ -18,6 +17,7 @@ from api.cli.https import tls
 from api.cli.lab import SERVICE
 from api.cli.settings import load
 from api.cli.welcome import announce, welcome
+from api.observe.logs import configure
 from api.settings import Settings
 from api.wire.console_socket import open_console
 from api.wire.listen import Tcp, open_listener, parse_listen, place
@@ -46,6 +46,11 @@ _FILE = click.Path(dir_okay=False, resolve_path=True, path_type=Path)
 @click.option("--tls-cert", type=_FILE, help="Answer by HTTPS with this certificate (PEM).")
 @click.option("--tls-key", type=_FILE, help="Its key (PEM, without a password).")
 @click.option("--tls-self-signed", is_flag=True, help="Answer by HTTPS with a certificate made for it.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="Log lines for people, or one JSON object on each.  [default: text]",
+)
 @click.option("--setup", is_flag=True, help="First build the tiny image, when it is not there yet.")
 def serve(
     listen: str | None,
@@ -53,6 +58,7 @@ def serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_self_signed: bool,
+    log_format: str | None,
     setup: bool,
 ) -> None:
     """Answer the API until Ctrl-C; virtual machines go on running on this host's libvirt, and end with a
@@ -63,7 +69,9 @@ def serve(
     # sockets that the service manager holds take the place of the settings'
     sockets = manager.others(_CONSOLE), manager.sockets(_CONSOLE)
     passed = [" ".join(str(one) for one in some) or None for some in sockets]
-    settings = load(listen=passed[0] or listen, console_listen=passed[1], tls=https or None)
+    settings = load(
+        listen=passed[0] or listen, console_listen=passed[1], tls=https or None, log_format=log_format
+    )
     if setup:
         from api.cli.image import built
 
@@ -71,8 +79,7 @@ def serve(
     here = any(one.libvirt_uri is None for one in settings.datacenters)
     if where == "lab" or (where == "auto" and here and not _answers(settings.libvirt_uri)):
         sys.exit(_serve_in_lab(settings))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    configure(settings.log_format)
     running = ExitStack()
     alive: list[Callable[[], bool]] = []
 
@@ -128,6 +135,7 @@ def _serve_in_lab(settings: Settings) -> int:
     command = [
         sys.executable, "-m", "api.cli", "serve",
         "--listen", _inside(settings.listen, passed[:1]), "--libvirt", "system",
+        "--log-format", settings.log_format,
     ]  # fmt: skip
     return hypervisor.lab.run(
         command,

@@ -13,6 +13,7 @@ from api.methods.call import Call, Services
 from api.methods.faults import Cause, Fault, Object, read_only, refuse, too_many, unknown_method
 from api.methods.pace import Pace
 from api.methods.table import Method, lookup
+from api.observe import context
 from api.operations.jobs import DryRunPassed
 from api.store.keys import digest
 from api.store.models import Account, ApiKey, now
@@ -108,6 +109,7 @@ def authenticate(services: Services, key: Any) -> Speaker:
     if found is None or not hmac.compare_digest(found.digest, wanted):
         raise refuse(Object.ACCOUNT, Cause.NORIGHT, "Invalid API key")
     account = Account(**{column.key: found._mapping[column.key] for column in _ACCOUNT.columns})
+    context.note(account=account.handle, key=found.key_id)
     return Speaker(account, found.key_id, found.read_only, found.label)
 
 

@@ -4,6 +4,7 @@ from sqlalchemy import case, delete, select, update
 from sqlalchemy.orm import Session
 
 from api.operations.run import CANCEL
+from api.operations.story import cancelled_after
 from api.store.models import Claim, Disk, Iface, Ip, Job, Operation, Vlan, Vm, now
 
 _NOT_BEGUN = ("BILL", "WAIT")
@@ -36,6 +37,7 @@ def cancel(session: Session, job: Job) -> None:
     for operation in job.operations:
         operation.step = "CANCEL"
         operation.date_updated = now()
+    cancelled_after(session, job.operations)
     _remove_interfaces(session, _created(job, "iface_create", "iface_id"))
     _remove_vms(session, _created(job, "vm_create", "vm_id"))
     _remove_disks(session, _created(job, "disk_create", "disk_id"))

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy
@@ -18,6 +19,7 @@ from dbos import DBOS, DBOSConfig, SetWorkflowID
 from sqlalchemy import exists, select
 from sqlalchemy.orm import aliased
 
+from api.observe import context
 from api.operations.backend import Backend
 from api.operations.run import Run, begin_job, fail_job, release_claims
 from api.store.models import Claim, Job
@@ -121,7 +123,8 @@ class Engine:
         # an interrupted workflow is resumed as often as it takes: giving up would leave a VM half-made
         @DBOS.workflow(name="job", max_recovery_attempts=None)
         async def job(job_id: int) -> None:
-            await self._job(job_id)
+            with context.bound(job=job_id):
+                await self._job(job_id)
 
         self._begun.update(self._interrupted())
         DBOS.launch()
@@ -171,8 +174,10 @@ class Engine:
         store = self._backend.store
         begun = await asyncio.to_thread(begin_job, store, job_id)
         if begun is not None:
-            name, arguments = begun
+            name, arguments, operation = begun
             run = self._running[job_id] = Run(self._backend, job_id)
+            if operation is not None:
+                run.story.begins(operation)
             try:
                 await _WORKFLOWS[name](run, **arguments)
             except Exception as error:
@@ -190,6 +195,9 @@ def _open(url: str) -> sqlalchemy.Engine:
     A commit survives the end of the process, not that of the host: then a step or two run again, as they may.
     """
     engine = sqlalchemy.create_engine(url)
+    if engine.url.database:
+        # as the records, its owner's alone
+        Path(engine.url.database).touch(mode=0o600)
 
     @sqlalchemy.event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Select, event, select
 from sqlalchemy.orm import Session
 
+from api.operations.story import accepted_after
 from api.store.models import Account, Claim, Job, Operation
 
 MIGRATION = "hosting_migration_"
@@ -88,6 +89,7 @@ class Jobs:
             session.add(operation)
             session.flush()
             operations.append(operation)
+        accepted_after(session, operations)
         self.wake_after(session)
         return operations
 

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sqlalchemy import select
 
@@ -48,6 +48,11 @@ class Pools:
         """The room in the datacenter's pool, at most a minute ago; none in one that was not seen then."""
         self._asked.set()
         return self._rooms.get(datacenter.id, Room(active=False, free=0))
+
+    @property
+    def seen(self) -> Mapping[int, Room]:
+        """What the last look found, by datacenter; none is caused, and what did not answer is missing."""
+        return dict(self._rooms)
 
     def _run(self) -> None:
         while not self._ending:

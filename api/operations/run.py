@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from dbos import DBOS
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import Select, delete, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
+from api.operations import story
 from api.operations.backend import Backend
+from api.operations.story import Story
 from api.store.database import Store
 from api.store.models import Claim, Job, Operation, now
 from hypervisor.errors import HypervisorError
@@ -56,6 +58,7 @@ class Run:
         self.job_id = job_id
         # rung when the job is told something
         self.bell = asyncio.Event()
+        self.story = Story()
 
     async def step(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` in a thread and keep its result for good.
@@ -63,7 +66,8 @@ class Run:
         When the service ends in the middle of it, it runs again: it must be idempotent. When the service
         ends later, it does not run again.
         """
-        return await DBOS.run_step_async({"name": function.__qualname__}, function, *args, **kwargs)
+        name = function.__qualname__
+        return await DBOS.run_step_async({"name": name}, _told(name, function), *args, **kwargs)
 
     @asynccontextmanager
     async def beside(
@@ -74,10 +78,8 @@ class Run:
         When the block is left the step has ended, so that what it did can be undone.
         """
         # its number is drawn here: a second execution must find it under the same one
-        step = DBOS.reserve_step()
-        task = asyncio.ensure_future(
-            step.run_async({"name": function.__qualname__}, function, *args, **kwargs)
-        )
+        step, name = DBOS.reserve_step(), function.__qualname__
+        task = asyncio.ensure_future(step.run_async({"name": name}, _told(name, function), *args, **kwargs))
         try:
             yield task
         finally:
@@ -94,15 +96,18 @@ class Run:
         takes to come back.
         """
 
-        async def attempt(*args: P.args, **kwargs: P.kwargs) -> T:
-            try:
-                return await function(*args, **kwargs)
-            except Unavailable as error:
-                if not _broke(error):
-                    raise
-                return await function(*args, **kwargs)
+        name = function.__qualname__
 
-        return await DBOS.run_step_async({"name": function.__qualname__}, attempt, *args, **kwargs)
+        async def attempt(*args: P.args, **kwargs: P.kwargs) -> T:
+            with story.step(name):
+                try:
+                    return await function(*args, **kwargs)
+                except Unavailable as error:
+                    if not _broke(error):
+                        raise
+                    return await function(*args, **kwargs)
+
+        return await DBOS.run_step_async({"name": name}, attempt, *args, **kwargs)
 
     async def insist(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `step`, for what cannot be taken back any more: repeated until it succeeds.
@@ -110,12 +115,15 @@ class Run:
         What stands in its way is shown in the operation's params, as `waits_for`.
         """
 
+        name = function.__qualname__
+
         async def attempt(*args: P.args, **kwargs: P.kwargs) -> T:
             pause = _FIRST_PAUSE
             with self.backend.events.watching("") as watch:
                 while True:
                     try:
-                        found = await asyncio.to_thread(function, *args, **kwargs)
+                        with story.step(name):
+                            found = await asyncio.to_thread(function, *args, **kwargs)
                     except (HypervisorError, OperationFailed) as error:
                         log.warning("job %d waits: %s", self.job_id, error)
                         await self.note(waits_for=str(error))
@@ -126,7 +134,7 @@ class Run:
                             await self.note(waits_for=None)
                         return found
 
-        return await DBOS.run_step_async({"name": function.__qualname__}, attempt, *args, **kwargs)
+        return await DBOS.run_step_async({"name": name}, attempt, *args, **kwargs)
 
     async def note(self, **facts: Any) -> None:
         """Show `facts` in the params of the job's running operation; None takes one away."""
@@ -173,7 +181,11 @@ class Run:
         """
         outcome = Outcome()
         yield outcome
-        await asyncio.to_thread(_finish, self.backend.store, self.job_id, kind, outcome)
+        ended, following = await asyncio.to_thread(_finish, self.backend.store, self.job_id, kind, outcome)
+        if ended:
+            self.story.is_done(kind)
+        if following is not None:
+            self.story.begins(following)
 
 
 @dataclass
@@ -185,6 +197,14 @@ class Outcome:
     def records(self, change: Callable[[Session], None]) -> None:
         """Apply `change` in the transaction that marks the operation DONE."""
         self.record = change
+
+
+def _told(name: str, function: Callable[P, T]) -> Callable[P, T]:
+    def attempt(*args: P.args, **kwargs: P.kwargs) -> T:
+        with story.step(name):
+            return function(*args, **kwargs)
+
+    return attempt
 
 
 def _running(job_id: int) -> Select[Operation]:
@@ -206,32 +226,32 @@ def _decide(store: Store, job_id: int, finalize: bool) -> str | None:
         return job.told
 
 
-def _begin_next(session: Session, job_id: int) -> None:
-    """Show the first of the job's waiting operations as RUN."""
-    moment = now()
-    first = select(func.min(Operation.id)).where(Operation.job_id == job_id, Operation.step == "WAIT")
-    session.execute(
-        update(Operation)
-        .where(Operation.id == first.scalar_subquery())
-        .values(step="RUN", date_start=moment, date_updated=moment)
-    )
+def _begin_next(session: Session, job_id: int) -> Operation | None:
+    """Show the first of the job's waiting operations as RUN; returns it."""
+    waiting = select(Operation).where(Operation.job_id == job_id, Operation.step == "WAIT")
+    first = session.scalar(waiting.order_by(Operation.id).limit(1))
+    if first is not None:
+        first.step = "RUN"
+        first.date_start = first.date_updated = now()
+    return first
 
 
-def _finish(store: Store, job_id: int, kind: str, outcome: Outcome) -> None:
+def _finish(store: Store, job_id: int, kind: str, outcome: Outcome) -> tuple[bool, Operation | None]:
+    """Whether it was not done yet, and the operation that begins then."""
     this = (Operation.job_id == job_id, Operation.type == kind, Operation.step == "RUN")
     with store.writing() as session:
         # a second execution of the job finds it done already
         done: Any = session.execute(update(Operation).where(*this).values(step="DONE", date_updated=now()))
         if not done.rowcount:
-            return
+            return False, None
         if outcome.record is not None:
             outcome.record(session)
-        _begin_next(session, job_id)
+        return True, _begin_next(session, job_id)
 
 
-def begin_job(store: Store, job_id: int) -> tuple[str, dict[str, Any]] | None:
-    """Take the job up and show its first operation as RUN; returns its workflow and arguments, or None when
-    it was cancelled before."""
+def begin_job(store: Store, job_id: int) -> tuple[str, dict[str, Any], Operation | None] | None:
+    """Take the job up and show its first operation as RUN; returns its workflow and arguments and the
+    operation that it is at, or None when it was cancelled before."""
     with store.writing() as session:
         job = session.get_one(Job, job_id)
         waiting = session.scalar(
@@ -239,10 +259,10 @@ def begin_job(store: Store, job_id: int) -> tuple[str, dict[str, Any]] | None:
         )
         if waiting is None:
             return None
-        if not job.started:
-            job.started = True
-            _begin_next(session, job_id)
-        return job.workflow, job.arguments
+        if job.started:
+            return job.workflow, job.arguments, session.scalar(_running(job_id))
+        job.started = True
+        return job.workflow, job.arguments, _begin_next(session, job_id)
 
 
 def fail_job(store: Store, job_id: int, error: Exception) -> None:
@@ -279,6 +299,7 @@ def fail_job(store: Store, job_id: int, error: Exception) -> None:
                 operation.last_error = (
                     f"not done, because operation {first.id} ({first.type}) failed: {reason}"
                 )
+    story.failed(operations)
 
 
 def release_claims(store: Store, job_id: int) -> None:

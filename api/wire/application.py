@@ -1,4 +1,5 @@
-"""The WSGI application: calls at `/xmlrpc/` and `/xmlrpc/2.0/`, graphs, a page that says so at `/`."""
+"""The WSGI application: calls at `/xmlrpc/` and `/xmlrpc/2.0/`, graphs, what watches the service asks, a page
+that says so at `/`."""
 
 import gzip
 import logging
@@ -21,10 +22,13 @@ from werkzeug.exceptions import (
 from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import get_input_stream
 
-from api.methods.faults import Fault, internal_error
+from api.methods.faults import Cause, Fault, internal_error
+from api.methods.table import lookup
+from api.observe import context, meters
 from api.wire.codec import MAX_BYTES, parse_request, render_fault, render_response
 from api.wire.incidents import describe
 from api.wire.values import Dispatcher, Graphs, Value
+from api.wire.watch import Watch
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -48,6 +52,8 @@ _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 # a picture and nothing else, wherever it is opened
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 
+_CAUSES = {cause.value: cause.name.lower() for cause in Cause}
+
 _log = logging.getLogger(__name__)
 
 
@@ -59,18 +65,25 @@ class Application:
     """
 
     def __init__(
-        self, dispatch: Dispatcher, graphs: Graphs | None = None, *, max_bytes: int = MAX_BYTES
+        self,
+        dispatch: Dispatcher,
+        graphs: Graphs | None = None,
+        watch: Watch | None = None,
+        *,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         """Requests with more than `max_bytes` bytes of body are refused with status 413."""
         self._dispatch = dispatch
         self._graphs = graphs
+        self._watch = watch
         self._max_bytes = max_bytes
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """One request (PEP 3333)."""
         request = Request(environ, populate_request=False)
         try:
-            response = self._respond(request)
+            with context.bound(request=secrets.token_hex(4)):
+                response = self._respond(request)
         except HTTPException as refusal:
             response = _plain(f"{refusal.code} {refusal.name}\n", refusal.code or 500)
             if isinstance(refusal, MethodNotAllowed) and refusal.valid_methods:
@@ -87,13 +100,15 @@ class Application:
             if request.method not in ("GET", "HEAD"):
                 raise MethodNotAllowed(["GET", "HEAD"])
             return _graph(self._graphs, graph[1])
+        if self._watch is not None and (answer := self._watch(request)) is not None:
+            return answer
         if request.path not in PATHS:
             raise NotFound
         if request.method != "POST":
             raise MethodNotAllowed(["POST"])
         body = _read(request, self._max_bytes)
-        answer = self._answer(body, request.remote_addr or "unix", request.host_url if request.host else "")
-        return _xml(answer, request)
+        root = request.host_url if request.host else ""
+        return _xml(self._answer(body, request.remote_addr or "unix", root), request)
 
     def _answer(self, body: bytes, remote_address: str, root: str) -> bytes:
         started = time.perf_counter()
@@ -106,9 +121,26 @@ class Application:
         except Exception as error:
             code, answer = 150000, render_fault(internal_error())
             _report(method, arguments, error)
-        duration = (time.perf_counter() - started) * 1000
-        _log.info("%s %s fault=%d %.1f ms", remote_address, method, code, duration)
+        duration = time.perf_counter() - started
+        _count(method, code, duration)
+        _log.info("%s %s fault=%d %.1f ms", remote_address, method, code, duration * 1000)
         return answer
+
+
+def _count(method: str, code: int, duration: float) -> None:
+    # a caller chooses names: only those of the table become labels
+    known = lookup(method)
+    name = "none" if method == "-" else "unknown" if known is None else known.name
+    meters.REQUESTS.labels(name, _cause(code)).inc()
+    meters.REQUEST_SECONDS.observe(duration)
+
+
+def _cause(code: int) -> str:
+    if code in (0, 1):
+        return "unknown method" if code else "none"
+    if code < 500000:
+        return "internal"
+    return _CAUSES.get(code % 100, "other")
 
 
 def _report(method: str, arguments: Sequence[Value], error: Exception) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import AppImportError, HaltServer
+from gunicorn.glogging import Logger
 
 from api.store.errors import StoreError
 from api.wire.listen import (
@@ -175,6 +176,15 @@ class _Worker:
             raise HaltServer(reason, arbiter.WORKER_BOOT_ERROR)
 
 
+class _Log(Logger):  # type: ignore[misc] # gunicorn ships no types
+    """gunicorn's log, written as all the others are."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
 class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn ships no types
     """gunicorn's settings, all from here: no file, no environment, no arguments."""
 
@@ -191,6 +201,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn ships no type
             "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108
             "umask": 0o077,
             "loglevel": "warning",
+            "logger_class": _Log,
             "forwarded_allow_ips": "",
             "proxy_protocol": "off",
             "control_socket_disable": True,

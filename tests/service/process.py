@@ -121,6 +121,11 @@ class Service:
             database.commit()
 
     @property
+    def environment(self) -> dict[str, str]:
+        """What its commands are run with."""
+        return dict(self._environment)
+
+    @property
     def pools(self) -> Path:
         """The folder of its storage pools."""
         return self.state / "pools"
