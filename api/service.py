@@ -22,9 +22,10 @@ from api.operations.console import Consoles
 from api.operations.engine import Engine
 from api.operations.host import prepare
 from api.operations.hosts import Hosts
-from api.operations.image import ImageExists, install
+from api.operations.image import ImageExists, describe, install
 from api.operations.jobs import Jobs
 from api.operations.latecomers import Latecomers
+from api.operations.notes import Keeper
 from api.operations.observer import Observer
 from api.operations.pools import Pools
 from api.operations.sampler import Sampler
@@ -86,6 +87,9 @@ class Service:
         self._open.callback(latecomers.stop)
         engine.start()
         self._open.callback(engine.stop)
+        keeper = Keeper(backend)
+        keeper.start()
+        self._open.callback(keeper.stop)
         jobs = Jobs(engine.wake, engine.tell)
         pools = Pools(store, hosts)
         pools.start()
@@ -159,6 +163,7 @@ class Service:
             if file.exists():
                 with contextlib.suppress(ImageExists):
                     install(store, hosts, file, labels, self._settings.images, only=datacenter_id)
+        describe(store, hosts, datacenter_id)
 
     def stop(self) -> None:
         """Close everything, in the reverse order."""
