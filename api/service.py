@@ -5,6 +5,7 @@ import fcntl
 import logging
 import os
 import secrets
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from api.settings import Settings
 from api.store import revision
 from api.store.content import populate
 from api.store.database import Store
+from api.store.errors import StoreError
 from api.store.keys import first_account
 from api.store.models import Datacenter
 from api.store.statistics import Statistics
@@ -225,6 +227,25 @@ def accelerated(settings: Settings) -> bool:
     if settings.acceleration == "auto":
         return usable(settings.images / "tiny.qcow2", settings.state / "acceleration.json")
     return settings.acceleration == "kvm"
+
+
+class ServiceRuns(StoreError):
+    """The service uses what is to be changed."""
+
+
+@contextlib.contextmanager
+def sole(settings: Settings, *, held: bool = True) -> Iterator[None]:
+    """Keep the service from starting for the length of the block, unless not `held`; raises `ServiceRuns`
+    when it runs."""
+    if not held:
+        yield
+        return
+    with (settings.state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServiceRuns(f"a service uses {settings.state}: stop it first") from None
+        yield
 
 
 def only_one(file: Path) -> IO[str]:

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 VOLUME = re.compile(r"image-[0-9a-f]{8}\.qcow2")
 """The names of the images' volumes."""
+DESCRIPTION = re.compile(r"image-[0-9a-f]{8}\.json")
+"""The names of the volumes that describe them."""
 
 _STEP = 1024  # MiB: disks are made in steps of it
 

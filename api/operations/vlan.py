@@ -4,6 +4,7 @@ import ipaddress
 import json
 import logging
 import secrets
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -96,6 +97,15 @@ def spec(session: Session, vlan: Vlan) -> NetworkSpec:
             RECORD: json.dumps(plain(vlan, without=("state", "date_updated"))),
         },
     )
+
+
+def recorded(network: NetworkSpec) -> dict[str, Any]:
+    """What the network's labels say of its vlan; nothing when they do not."""
+    try:
+        found = json.loads(network.labels.get(RECORD, ""))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def remove(backend: Backend, vlan_id: int) -> None:

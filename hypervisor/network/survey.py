@@ -7,7 +7,8 @@ from pyroute2 import IPRoute
 
 from hypervisor.libvirt_errors import explained
 from hypervisor.network import bridge
-from hypervisor.network.errors import InvalidSpec, NoBridge
+from hypervisor.network.errors import InvalidSpec, NetworkError, NoBridge
+from hypervisor.network.handles import open_ours
 from hypervisor.network.spec import Mode, NetworkSpec, uuid_of
 from hypervisor.network.xml import parse
 
@@ -30,6 +31,14 @@ def private(connection: libvirt.virConnect) -> list[tuple[NetworkSpec, bool]]:
             if spec.mode is Mode.PRIVATE:
                 found.append((spec, bool(network.isActive())))
     return found
+
+
+def bridge_of(connection: libvirt.virConnect, name: str) -> str | None:
+    """The bridge of our network of that name; None when there is no such network of ours."""
+    try:
+        return open_ours(connection, name)[1].bridge
+    except NetworkError:
+        return None
 
 
 def stray_taps(name: str, used: set[str]) -> list[str]:
