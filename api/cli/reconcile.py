@@ -2,8 +2,10 @@
 
 import json
 import sys
+from pathlib import Path
 
 import click
+from sqlalchemy import make_url
 
 from api.cli.host import libvirt
 from api.cli.settings import load
@@ -29,6 +31,11 @@ def reconcile(fix: bool, as_json: bool) -> None:
     to that. Datacenters whose host does not answer are left out. Ends with status 1 when differences remain.
     """
     settings = load()
+    url = make_url(settings.database_url)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        raise click.ClickException(
+            f"there are no records in {url.database}; when they are lost, hypervisor rebuild makes them anew"
+        )
     with sole(settings, held=fix):
         store = open_store(settings)
         with libvirt(settings, store) as hosts:

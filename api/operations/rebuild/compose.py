@@ -155,12 +155,14 @@ class Composer:
         document = self._known.notes.get(spec.uuid, {})
         values = document.get("vm", {})
         seed = sources.seed(place, seen)
+        version = 1 if seed is None else sources.version(seed)
         if not values:
             self._unknown(f"vm#{number} has no notes: its description, dates and triggers are not known")
         if seed is None:
             self._unknown(f"vm#{number} has no seed: what its guest is told at its first boot is not known")
+        elif values.get("seed_version", version) != version:
+            self._unknown(f"what the guest of vm#{number} was to be told at its next start is not known")
         account = values.get("account_id")
-        version = (seed.instance_id.rpartition("-")[2] if seed else "") or "1"
         self.records.vms[number] = restored(
             Vm,
             values,
@@ -174,7 +176,7 @@ class Composer:
             memory=spec.memory,
             vm_max_memory=spec.max_memory,
             seed=dict(sources.told(seed)),
-            seed_version=int(version) if version.isdecimal() else 1,
+            seed_version=version,
         )
         for trigger in document.get("triggers", []):
             self.records.triggers[trigger["id"]] = restored(VmTrigger, trigger, vm_id=number)

@@ -134,6 +134,12 @@ def seed(place: Place, seen: Seen) -> Seed | None:
         return None
 
 
+def version(seed: Seed) -> int:
+    """Which one of its machine's seeds it is, from 1."""
+    number = seed.instance_id.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 1
+
+
 def told(seed: Seed | None) -> Mapping[str, Any]:
     """A seed as the records keep it."""
     if seed is None:
