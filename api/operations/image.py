@@ -83,7 +83,7 @@ def describe(store: Store, hosts: Hosts, datacenter_id: int) -> None:
         for disk in disks:
             document = {
                 "version": 1,
-                "datacenter": plain(datacenter),
+                "datacenter": {"id": datacenter.id, "dc_code": datacenter.dc_code},
                 "disk": plain(disk),
                 "images": [plain(image) for image in images if image.disk_id == disk.id],
             }

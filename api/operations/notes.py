@@ -52,11 +52,12 @@ _PASSING = re.compile(r'"(date_updated|written)":"[^"]*"|"last":{[^}]*}')
 def compose(session: Session, vm: Vm) -> str:
     """The notes of the VM as the records are now, on one line of ASCII."""
     keys = select(SshKey).where(SshKey.account_id == vm.account_id).order_by(SshKey.id)
+    here = session.get_one(Datacenter, vm.datacenter_id)
     document = {
         "version": VERSION,
         "written": now().isoformat(),
         "vm": plain(vm, without=_OF_VM),
-        "datacenter": plain(session.get_one(Datacenter, vm.datacenter_id)),
+        "datacenter": {"id": here.id, "dc_code": here.dc_code},
         "account": plain(session.get_one(Account, vm.account_id)),
         "keys": [plain(key) for key in session.scalars(keys)],
         "disks": [plain(disk, without=_OF_DISK) for disk in vm.disks],
