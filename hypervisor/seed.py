@@ -135,7 +135,7 @@ def _seed(meta: Any, user: Any) -> Seed:
     root, *others = user["users"]
     files = {one["path"]: base64.b64decode(one["content"]) for one in user.get("write_files", [])}
     texts = {path: content.decode("utf-8", "surrogateescape") for path, content in files.items()}
-    words = next((one for one in user.get("runcmd", []) if _SCRIPT in one), [])
+    words: list[str] = next((one for one in user.get("runcmd", []) if _SCRIPT in one), [])
     arguments = words[words.index(_SCRIPT) + 1 :] if words else []
     return Seed(
         instance_id=meta["instance-id"],

@@ -1,6 +1,6 @@
 """``hypervisor rebuild``: the records made anew, when their database is lost."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 
 import click
@@ -91,7 +91,7 @@ def _put_aside(state: Path) -> list[Path]:
 
 
 def _leave(settings: Settings, keys: dict[Account, str]) -> dict[str, Path]:
-    files = {}
+    files: dict[str, Path] = {}
     for account, key in keys.items():
         first = not files
         files[account.handle] = settings.state / ("apikey" if first else f"apikey-{account.id}")
@@ -100,7 +100,7 @@ def _leave(settings: Settings, keys: dict[Account, str]) -> dict[str, Path]:
 
 
 def _report(records: Records, away: Iterable[str], files: dict[str, Path], aside: Iterable[Path]) -> None:
-    counts = {
+    counts: dict[str, Sized] = {
         "accounts": records.accounts,
         "virtual machines": records.vms,
         "disks": [one for one in records.disks.values() if one.account_id and one.type == "data"],

@@ -96,7 +96,7 @@ def set_up(world: World, stranger: Client) -> Scene:
     client = world.client
     key = client.call("hosting.ssh.create", {"name": "laptop", "value": f"{KEY} me@home"})
     machine = {"hostname": "everything.example.net", "keys": [key["id"]], "run": "echo 'a b' > /root/ran"}
-    one, other = world.vms(machine, {"hostname": "halted", "memory": 300})
+    one, other = world.vms(machine, {"hostname": "halted", "memory": 320})
     world.power_off(other["id"])
     scene = Scene(world, stranger, one["id"], other["id"])
     # nothing in the metadata may close an element, or what holds it
@@ -119,7 +119,7 @@ def set_up(world: World, stranger: Client) -> Scene:
     client.done(client.call("hosting.vm.iface_attach", scene.running, private["id"]))
     client.done(client.call("hosting.iface.update", private["id"], {"bandwidth": 2048.0}))
     client.done(client.call("hosting.ip.update", one["ifaces"][0]["ips_id"][0], {"reverse": "a.example.net"}))
-    client.done(stranger.call("hosting.disk.create", {"datacenter_id": world.here, "size": 1024}))
+    stranger.done(stranger.call("hosting.disk.create", {"datacenter_id": world.here, "size": 1024}))
     scene.ifaces = {"public": one["ifaces_id"][0], "private": private["id"], "free": public["id"]}
     scene.vlans = [vlan, other_vlan]
     until(lambda: scene.guest.attempt("test -e /root/ran").returncode == 0, 60, "the guest has booted")

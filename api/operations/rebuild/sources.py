@@ -55,12 +55,10 @@ def _domains(place: Place, found: Sources) -> None:
         number = vm_id(seen)
         if number is not None:
             found.ids.saw("vm", number)
-        for device in (*seen.defined.disks, *seen.defined.interfaces):
-            for table, identifier in (
-                ("disk", blueprint.disk_of(device.alias)),
-                ("iface", blueprint.iface_of(device.alias)),
-            ):
-                found.ids.saw(table, identifier or 0)
+        for disk in seen.defined.disks:
+            found.ids.saw("disk", blueprint.disk_of(disk.alias) or 0)
+        for card in seen.defined.interfaces:
+            found.ids.saw("iface", blueprint.iface_of(card.alias) or 0)
         document = notes.read(seen.defined.notes)
         if document is not None:
             found.notes[uuid] = document

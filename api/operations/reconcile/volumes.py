@@ -79,8 +79,8 @@ def _seed(session: Session, place: Place, name: str) -> Finding | None:
     if match is None:
         return None
     vm = session.get(Vm, int(match["vm"]))
-    here = vm is not None and vm.state != "deleted" and vm.datacenter_id == place.datacenter.id
-    if here and blueprint.seed_volume(vm) == name:
+    living = vm if vm is not None and vm.state != "deleted" else None
+    if living and living.datacenter_id == place.datacenter.id and blueprint.seed_volume(living) == name:
         return None
     path = place.volumes[name].path
     if any(disk.path == path for seen in place.domains.values() for disk in seen.defined.disks):
