@@ -154,8 +154,7 @@ def foreign(scene: Scene) -> Iterator[None]:
     log.write_text("mine")
     other = NetworkSpec("foreign-vlan", "fvl0", IPv4Interface("10.99.0.0/24"), mode=Mode.PRIVATE)
     network.ensure(scene.libvirt, other)
-    with IPRoute() as kernel:
-        kernel.link("add", ifname="mine0", kind="dummy", master=bridge(kernel, scene))
+    tap(scene, "mine0")
     try:
         yield
         assert scene.libvirt.lookupByName("foreign")
@@ -178,8 +177,12 @@ def unmarked(spec: DomainSpec) -> str:
     return before + rest.partition("</metadata>")[2]
 
 
-def bridge(kernel: IPRoute, scene: Scene) -> int:
-    return int(kernel.link_lookup(ifname=scene.service.datacenters[0].bridge)[0])
+def tap(scene: Scene, name: str) -> None:
+    """A tap in the bridge of the first datacenter."""
+    with IPRoute() as kernel:
+        (bridge,) = kernel.link_lookup(ifname=scene.service.datacenters[0].bridge)
+        kernel.link("add", ifname=name, kind="tuntap", mode="tap")
+        kernel.link("set", index=kernel.link_lookup(ifname=name)[0], master=bridge)
 
 
 def test_each_difference_is_found_and_mended(scene: Scene) -> None:
@@ -255,9 +258,7 @@ def disturb(scene: Scene, uuids: dict[int, str]) -> dict[str, bool]:
         mode=Mode.PRIVATE, labels={"within": here, "record": '{"id": 999}'},
     )  # fmt: skip
     network.ensure(connection, orphan)
-    with IPRoute() as kernel:
-        kernel.link("add", ifname="vnet9999", kind="tuntap", mode="tap")
-        kernel.link("set", index=kernel.link_lookup(ifname="vnet9999")[0], master=bridge(kernel, scene))
+    tap(scene, "vnet9999")
     gone = uuid.uuid4()
     (service.state / "console" / f"{gone}.log").write_text("gone")
     (service.state / "console" / f"{gone}.log.0").write_text("gone")
