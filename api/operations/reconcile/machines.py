@@ -55,6 +55,15 @@ def _without_domain(place: Place, vm: Vm) -> Finding:
 
 
 def _defined(session: Session, place: Place, vm: Vm, seen: Seen) -> Iterator[Finding]:
+    # first: a definition names the seed, which must be there
+    seed = blueprint.seed_volume(vm)
+    if seed not in place.volumes:
+        yield Finding(
+            f"vm:{vm.id}",
+            f"the seed of vm#{vm.id} is missing",
+            "writes it anew from the records",
+            partial(_write_seed, vm_id=vm.id),
+        )
     handle = session.get_one(Account, vm.account_id).handle
     labels = {"vm": str(vm.id), "account": handle, "datacenter": place.datacenter.dc_code}
     mend = partial(_define, vm_id=vm.id)
@@ -66,14 +75,6 @@ def _defined(session: Session, place: Place, vm: Vm, seen: Seen) -> Iterator[Fin
         said = f"the definition of vm#{vm.id} {text}"
         # a definition is made of volumes that are there; the missing one is told by itself
         yield _finding(vm, said) if missing else Finding(f"vm:{vm.id}", said, _DEFINE, mend)
-    seed = blueprint.seed_volume(vm)
-    if seed not in place.volumes:
-        yield Finding(
-            f"vm:{vm.id}",
-            f"the seed of vm#{vm.id} is missing",
-            "writes it anew from the records",
-            partial(_write_seed, vm_id=vm.id),
-        )
     if not notes.same(seen.defined.notes, notes.compose(session, vm)):
         yield Finding(
             f"vm:{vm.id}",
