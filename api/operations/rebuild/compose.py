@@ -213,7 +213,8 @@ class Composer:
     def _disk(self, place: Place, number: int, name: str, **others: Any) -> Disk:
         values, told, found = self._known.disks.get(number, {}), named(name), place.volumes[name]
         kind = "snapshot" if told is not None and told.is_snapshot else "data"
-        guessed: Values = {"name": f"{kind}_{number}", "type": kind}
+        name_now = f"{'disk' if kind == 'data' else kind}_{number}"
+        guessed: Values = {"name": name_now, "type": kind}
         source_id = None if told is None else told.source_id
         if source_id is None and found.base is not None:
             source_id = self._image_at(place, found.base.name)
@@ -222,7 +223,7 @@ class Composer:
         if source is not None:
             guessed |= {"label": source.label, "kernel_version": source.kernel_version}
         if not values:
-            self._unknown(f"the name of disk#{number} is not known: it is now {guessed['name']}")
+            self._unknown(f"the name of disk#{number} is not known: it is now {name_now}")
         return restored(
             Disk,
             guessed | values,
