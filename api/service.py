@@ -5,6 +5,7 @@ import fcntl
 import logging
 import os
 import secrets
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from ipaddress import ip_network
@@ -26,9 +27,10 @@ from api.operations.engine import Engine
 from api.operations.gauges import Gauges
 from api.operations.host import prepare
 from api.operations.hosts import Hosts
-from api.operations.image import ImageExists, install
+from api.operations.image import ImageExists, describe, install
 from api.operations.jobs import Jobs
 from api.operations.latecomers import Latecomers
+from api.operations.notes import Keeper
 from api.operations.observer import Observer
 from api.operations.pools import Pools
 from api.operations.readiness import Readiness
@@ -39,6 +41,7 @@ from api.settings import Settings
 from api.store import revision
 from api.store.content import populate
 from api.store.database import Store
+from api.store.errors import StoreError
 from api.store.journal import Journal
 from api.store.keys import first_account
 from api.store.models import Datacenter
@@ -98,6 +101,9 @@ class Service:
         self._open.callback(latecomers.stop)
         engine.start()
         self._open.callback(engine.stop)
+        keeper = Keeper(backend)
+        keeper.start()
+        self._open.callback(keeper.stop)
         jobs = Jobs(engine.wake, engine.tell)
         pools = Pools(store, hosts)
         pools.start()
@@ -193,6 +199,7 @@ class Service:
             if file.exists():
                 with contextlib.suppress(ImageExists):
                     install(store, hosts, file, labels, self._settings.images, only=datacenter_id)
+        describe(store, hosts, datacenter_id)
 
     def stop(self) -> None:
         """Close everything, in the reverse order."""
@@ -255,6 +262,25 @@ def accelerated(settings: Settings) -> bool:
     if settings.acceleration == "auto":
         return usable(settings.images / "tiny.qcow2", settings.state / "acceleration.json")
     return settings.acceleration == "kvm"
+
+
+class ServiceRuns(StoreError):
+    """The service uses what is to be changed."""
+
+
+@contextlib.contextmanager
+def sole(settings: Settings, *, held: bool = True) -> Iterator[None]:
+    """Keep the service from starting for the length of the block, unless not `held`; raises `ServiceRuns`
+    when it runs."""
+    if not held:
+        yield
+        return
+    with (settings.state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServiceRuns(f"a service uses {settings.state}: stop it first") from None
+        yield
 
 
 def only_one(file: Path) -> IO[str]:

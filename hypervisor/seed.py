@@ -11,8 +11,10 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pycdlib
+from pycdlib.pycdlibexception import PyCdlibException
 
 from hypervisor.errors import HypervisorError
 
@@ -106,6 +108,45 @@ def build_iso(seed: Seed) -> bytes:
         iso.close()
     # small probing tools (busybox's findfs) give up on a disk that ends before the last place they look at
     return image.getvalue().ljust(_LEAST_SIZE, b"\0")
+
+
+def read_iso(image: bytes) -> Seed:
+    """The seed that `build_iso` wrote; its `script_args` are the same words, perhaps quoted otherwise. Raises
+    `SeedError` for any other image."""
+    iso = pycdlib.PyCdlib()
+    try:
+        iso.open_fp(io.BytesIO(image))
+        try:
+            meta, user = (json.loads(_document(iso, name)) for name in ("meta-data", "user-data"))
+        finally:
+            iso.close()
+        return _seed(meta, user)
+    except (PyCdlibException, ValueError, LookupError, TypeError) as error:
+        raise SeedError(f"the image is no seed of ours: {error}") from error
+
+
+def _document(iso: Any, name: str) -> str:
+    content = io.BytesIO()
+    iso.get_file_from_iso_fp(content, joliet_path=f"/{name}")
+    return content.getvalue().decode().removeprefix("#cloud-config\n")
+
+
+def _seed(meta: Any, user: Any) -> Seed:
+    root, *others = user["users"]
+    files = {one["path"]: base64.b64decode(one["content"]) for one in user.get("write_files", [])}
+    texts = {path: content.decode("utf-8", "surrogateescape") for path, content in files.items()}
+    words: list[str] = next((one for one in user.get("runcmd", []) if _SCRIPT in one), [])
+    arguments = words[words.index(_SCRIPT) + 1 :] if words else []
+    return Seed(
+        instance_id=meta["instance-id"],
+        hostname=meta["local-hostname"],
+        login=others[0]["name"] if others else None,
+        password_hash=root.get("hashed_passwd"),
+        ssh_keys=tuple(root["ssh_authorized_keys"]),
+        run=texts[_RUN].removesuffix("\n") if _RUN in texts else None,
+        script=texts.get(_SCRIPT),
+        script_args=shlex.join(arguments) or None,
+    )
 
 
 def meta_data(seed: Seed) -> str:

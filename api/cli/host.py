@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import select
@@ -24,7 +24,15 @@ def libvirt(settings: Settings, store: Store) -> Iterator[Hosts]:
     is run again in that lab, and does not return here.
     """
     with store.reading() as session:
-        hosts = Hosts(settings.libvirt_uri, session.scalars(select(Datacenter)).all())
+        datacenters = session.scalars(select(Datacenter)).all()
+    with reached(settings, datacenters) as hosts:
+        yield hosts
+
+
+@contextmanager
+def reached(settings: Settings, datacenters: Iterable[Datacenter]) -> Iterator[Hosts]:
+    """As `libvirt`, for datacenters that need not be in the records."""
+    hosts = Hosts(settings.libvirt_uri, datacenters)
     hosts.start()
     try:
         try:

@@ -305,7 +305,7 @@ def make_record(
     )
     session.add(disk)
     session.flush()
-    disk.volume = volume_name(disk.id)
+    disk.volume = volume_name(disk)
     session.flush()
     return disk
 
@@ -379,5 +379,5 @@ def rollback_from(call: Call, snapshot_id: SnapshotId) -> Struct:
             Planned("disk_rollback_from", disk_id=disk.id, eta=2, params={"snapshot_id": snapshot.id}),
             f"disk:{snapshot.id}",
             snapshot_id=snapshot.id,
-            new_volume=volume_name(disk.id),
+            new_volume=volume_name(disk),
         )

@@ -1,7 +1,10 @@
 """From a virtual machine's records to its domain and its seed."""
 
+import re
+
 from sqlalchemy.orm import Session
 
+from api.operations import notes
 from api.operations.backend import Backend
 from api.store.models import Account, Datacenter, Disk, Iface, Vm
 from hypervisor.domain.spec import DiskSpec, DomainSpec, InterfaceSpec
@@ -66,6 +69,10 @@ def seed(vm: Vm) -> Seed:
     )
 
 
+SEED_VOLUME = re.compile(r"seed-(?P<vm>[0-9]+)-[0-9a-f]{8}\.iso")
+"""The names that `seed_volume` gives."""
+
+
 def domain(backend: Backend, session: Session, vm: Vm) -> DomainSpec:
     """The domain of the VM as the records want it; its volumes must exist."""
     datacenter = session.get_one(Datacenter, vm.datacenter_id)
@@ -87,6 +94,7 @@ def domain(backend: Backend, session: Session, vm: Vm) -> DomainSpec:
         ),
         interfaces=tuple(interface(datacenter, one) for one in vm.ifaces if not one.leaving),
         labels={"vm": str(vm.id), "account": account.handle, "datacenter": datacenter.dc_code},
+        notes=notes.compose(session, vm),
     )
 
 

@@ -1,6 +1,8 @@
 """Disks: their volumes made, grown and removed."""
 
+import re
 import secrets
+from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
@@ -11,10 +13,41 @@ from api.store.models import Datacenter, Disk, Vm
 from hypervisor.domain import devices, power
 from hypervisor.storage import volume
 
+# a snapshot of a disk, or a copy of one; what was made before volumes told their owners has the id alone
+_NAME = re.compile(
+    r"disk-(?P<id>[0-9]+)-((?P<account>[0-9]+)\.((?P<how>[sc])(?P<source>[0-9]+)\.)?)?[0-9a-f]{8}\.qcow2"
+)
 
-def volume_name(disk_id: int) -> str:
-    """A name for the volume of a new disk; the random part keeps it apart from those of an earlier store."""
-    return f"disk-{disk_id}-{secrets.token_hex(4)}.qcow2"
+
+def volume_name(disk: Disk) -> str:
+    """A new name for the volume of a disk of an account: it tells the disk, its owner and its source, should
+    the records be lost. The random part keeps it apart from those of an earlier store."""
+    source = "" if disk.source_id is None else f"{'s' if disk.type == 'snapshot' else 'c'}{disk.source_id}."
+    return f"disk-{disk.id}-{disk.account_id}.{source}{secrets.token_hex(4)}.qcow2"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a volume's name tells of its disk, by id."""
+
+    id: int
+    account_id: int | None
+    source_id: int | None
+    is_snapshot: bool
+
+
+def named(name: str) -> Named | None:
+    """What the name tells; None for a volume that is no disk of an account."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    account, source = match["account"], match["source"]
+    return Named(
+        id=int(match["id"]),
+        account_id=None if account is None else int(account),
+        source_id=None if source is None else int(source),
+        is_snapshot=match["how"] == "s",
+    )
 
 
 @workflow("disk_create")

@@ -20,6 +20,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import aliased
 
 from api.observe import context
+from api.operations import notes
 from api.operations.backend import Backend
 from api.operations.run import Run, begin_job, fail_job, release_claims
 from api.store.models import Claim, Job
@@ -184,9 +185,17 @@ class Engine:
                 await asyncio.to_thread(fail_job, store, job_id, error)
             finally:
                 del self._running[job_id]
+        await asyncio.to_thread(self._keep_notes, job_id)
         await asyncio.to_thread(release_claims, store, job_id)
         self._begun.discard(job_id)
         self.wake()
+
+    def _keep_notes(self, job_id: int) -> None:
+        try:
+            notes.keep(self._backend, job_id)
+        except Exception:
+            # the job is done: what waits for it goes on
+            log.exception("job %d: notes", job_id)
 
 
 def _open(url: str) -> sqlalchemy.Engine:

@@ -61,8 +61,15 @@ def reserve(backend: Backend, iface_id: int, datacenter_id: int | None = None) -
             ipv6=ipaddress.IPv6Address(addresses[6]) if 6 in addresses else None,
             # the DHCP server's name for the guest is one label; the whole name is the seed's affair
             hostname=None if vm is None else vm.hostname.partition(".")[0],
+            label=f"{iface.id}.{iface.account_id}",
         ),
     )
+
+
+def labelled(reservation: Reservation) -> tuple[int, int] | None:
+    """The ids of the interface that a reservation is for and of its account; None for one without a label."""
+    iface, _, account = (reservation.label or "").partition(".")
+    return (int(iface), int(account)) if iface.isdecimal() and account.isdecimal() else None
 
 
 def release(backend: Backend, iface_id: int, datacenter_id: int | None = None) -> None:

@@ -1,5 +1,8 @@
 """Images: one base volume in every datacenter's pool, and the records that offer it."""
 
+import json
+import logging
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +12,18 @@ from sqlalchemy import select, true
 from api.operations.hosts import Hosts
 from api.store.database import Store
 from api.store.models import Datacenter, Disk, Image
+from api.store.plain import plain
 from hypervisor.errors import HypervisorError
 from hypervisor.image.convert import as_qcow2
 from hypervisor.image.progress import Progress, silent
-from hypervisor.storage import volume
+from hypervisor.storage import pool, volume
+
+log = logging.getLogger(__name__)
+
+VOLUME = re.compile(r"image-[0-9a-f]{8}\.qcow2")
+"""The names of the images' volumes."""
+DESCRIPTION = re.compile(r"image-[0-9a-f]{8}\.json")
+"""The names of the volumes that describe them."""
 
 _STEP = 1024  # MiB: disks are made in steps of it
 
@@ -51,7 +62,41 @@ def install(
         raise ImageExists(f"there is an image with the label {taken!r}: choose another one")
     with as_qcow2(file, folder) as (image, size):
         rounded = -(-size // (_STEP * 2**20)) * _STEP
-        return _store(store, hosts, image, rounded, labels, datacenters, progress)
+        made = _store(store, hosts, image, rounded, labels, datacenters, progress)
+    for datacenter in datacenters:
+        describe(store, hosts, datacenter.id)
+    return made
+
+
+def describe(store: Store, hosts: Hosts, datacenter_id: int) -> None:
+    """Write what the records say of the datacenter's images beside those that have it not, should the records
+    be lost. A failure is logged: the images are of use without it."""
+    with store.reading() as session:
+        datacenter = session.get_one(Datacenter, datacenter_id)
+        disks = session.scalars(
+            select(Disk).where(Disk.datacenter_id == datacenter_id, Disk.account_id.is_(None))
+        ).all()
+        images = session.scalars(select(Image).where(Image.datacenter_id == datacenter_id)).all()
+    try:
+        handle = hosts.handle(datacenter_id)
+        there = set(pool.volumes(handle, datacenter.pool))
+        for disk in disks:
+            document = {
+                "version": 1,
+                "datacenter": {"id": datacenter.id, "dc_code": datacenter.dc_code},
+                "disk": plain(disk),
+                "images": [plain(image) for image in images if image.disk_id == disk.id],
+            }
+            name = description_of(disk.volume)
+            if name not in there:
+                volume.upload(handle, datacenter.pool, name, json.dumps(document).encode(), "raw")
+    except HypervisorError as error:
+        log.warning("the images in %s are not described: %s", datacenter.dc_code, error)
+
+
+def description_of(volume_name: str) -> str:
+    """The name of the volume with what the records say of the image in another one."""
+    return f"{volume_name.removesuffix('.qcow2')}.json"
 
 
 def _store(

@@ -128,7 +128,7 @@ class Schedules:
         )
         session.add(snapshot)
         session.flush()
-        snapshot.volume = volume_name(snapshot.id)
+        snapshot.volume = volume_name(snapshot)
         claims = [f"disk:{snapshot.id}", f"disk:{disk.id}"]
         if disk.vm_id is not None:
             claims.append(f"vm:{disk.vm_id}")

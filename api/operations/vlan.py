@@ -1,8 +1,10 @@
 """Private networks of an account: one libvirt network each, on which the host answers nothing but DHCP."""
 
 import ipaddress
+import json
 import logging
 import secrets
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -11,13 +13,17 @@ from api.operations.backend import Backend
 from api.operations.engine import workflow
 from api.operations.run import Run
 from api.store.database import Store
-from api.store.models import Operation, Vlan
+from api.store.models import Datacenter, Operation, Vlan
+from api.store.plain import plain
 from hypervisor import network
 from hypervisor.connection import Handle
 from hypervisor.errors import HypervisorError
 from hypervisor.network import Mode, NetworkSpec, Outcome
 
 log = logging.getLogger(__name__)
+
+# the labels of a vlan's network
+WITHIN, RECORD = "within", "record"
 
 
 def network_name() -> str:
@@ -57,7 +63,8 @@ def ensure(backend: Backend, vlan_id: int) -> bool:
     """Define and start the private network as its record has it; returns whether a change has to wait."""
     with backend.store.reading() as session:
         vlan = session.get_one(Vlan, vlan_id)
-    return network.ensure(backend.handle(vlan.datacenter_id), spec(vlan)) is Outcome.PENDING
+        wanted = spec(session, vlan)
+    return network.ensure(backend.handle(vlan.datacenter_id), wanted) is Outcome.PENDING
 
 
 def ensure_all(store: Store, connection: Handle, datacenter_id: int) -> None:
@@ -67,22 +74,38 @@ def ensure_all(store: Store, connection: Handle, datacenter_id: int) -> None:
         vlans = session.scalars(
             select(Vlan).where(Vlan.state == "created", Vlan.datacenter_id == datacenter_id)
         ).all()
-    for vlan in vlans:
+        wanted = {vlan.id: spec(session, vlan) for vlan in vlans}
+    for vlan_id, one in wanted.items():
         try:
-            network.ensure(connection, spec(vlan))
+            network.ensure(connection, one)
         except HypervisorError as error:
-            log.warning("vlan#%d does not work: %s", vlan.id, error)
+            log.warning("vlan#%d does not work: %s", vlan_id, error)
 
 
-def spec(vlan: Vlan) -> NetworkSpec:
-    """The libvirt network of the vlan."""
+def spec(session: Session, vlan: Vlan) -> NetworkSpec:
+    """The libvirt network of the vlan; its labels tell the datacenter, by that one's network, and the record,
+    should that be lost."""
+    datacenter = session.get_one(Datacenter, vlan.datacenter_id)
     return NetworkSpec(
         name=vlan.network,
         bridge=f"hvl-{vlan.network[-8:]}",
         ipv4=ipaddress.IPv4Interface(vlan.subnet),
         mode=Mode.PRIVATE,
         router=None if vlan.gateway is None else ipaddress.IPv4Address(vlan.gateway),
+        labels={
+            WITHIN: datacenter.network,
+            RECORD: json.dumps(plain(vlan, without=("state", "date_updated"))),
+        },
     )
+
+
+def recorded(network: NetworkSpec) -> dict[str, Any]:
+    """What the network's labels say of its vlan; nothing when they do not."""
+    try:
+        found = json.loads(network.labels.get(RECORD, ""))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def remove(backend: Backend, vlan_id: int) -> None:

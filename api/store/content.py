@@ -28,7 +28,7 @@ def populate(session: Session, settings: Settings) -> None:
     for wanted in settings.datacenters:
         record = known.pop(wanted.dc_code, None)
         if record is None:
-            session.add(Datacenter(dc_code=wanted.dc_code, **_values(wanted)))
+            session.add(new_datacenter(wanted))
         else:
             _update(session, record, wanted)
             record.iaas_closed_for = "NONE"
@@ -36,6 +36,11 @@ def populate(session: Session, settings: Settings) -> None:
     for record in known.values():
         record.iaas_closed_for = "ALL"
     session.flush()
+
+
+def new_datacenter(wanted: DatacenterSettings) -> Datacenter:
+    """The record of a datacenter, without an id yet."""
+    return Datacenter(dc_code=wanted.dc_code, **_values(wanted))
 
 
 def _values(wanted: DatacenterSettings) -> dict[str, str | None]:

@@ -40,6 +40,8 @@ def check_domain(spec: DomainSpec) -> None:
     for key, value in spec.labels.items():
         _must("labels", key, _LABEL.fullmatch(key) is not None)
         _must(f"labels[{key}]", value, _NOT_XML.search(value) is None)
+    # libvirt indents what stands between elements: a text keeps no line ends at its edges
+    _must("notes", spec.notes, _NOT_LINE.search(spec.notes) is None and spec.notes == spec.notes.strip())
 
 
 def check_disk(disk: DiskSpec) -> None:

@@ -13,7 +13,7 @@ from lxml import etree
 from lxml.builder import E
 
 from hypervisor.domain.spec import DomainSpec
-from hypervisor.domain.xml import NAMESPACE, parse, parse_labels, render
+from hypervisor.domain.xml import NAMESPACE, NOTES, parse, parse_labels, render
 from hypervisor.libvirt_errors import Busy, LibvirtError, NoDomain, explained
 
 
@@ -109,6 +109,31 @@ def label(connection: libvirt.virConnect, uuid: str, labels: dict[str, str]) -> 
         # libvirt puts it into the namespace itself
         xml = etree.tostring(E.labels(dict(sorted(labels.items()))), encoding="unicode")
         domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml, "hypervisor", NAMESPACE, flags)
+
+
+def notes(connection: libvirt.virConnect, uuid: str) -> str:
+    """The text kept with the domain's definition; empty when there is none. Raises `NoDomain`."""
+    domain = lookup(connection, uuid)
+    with explained(f"notes of domain {uuid}"):
+        try:
+            xml = domain.metadata(
+                libvirt.VIR_DOMAIN_METADATA_ELEMENT, NOTES, libvirt.VIR_DOMAIN_AFFECT_CONFIG
+            )
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+                return ""
+            raise
+    return etree.fromstring(xml.encode()).text or ""
+
+
+def note(connection: libvirt.virConnect, uuid: str, text: str) -> None:
+    """Keep another text with the domain's definition. Raises `NoDomain`, `LibvirtError`."""
+    domain = lookup(connection, uuid)
+    xml = etree.tostring(E.notes(text), encoding="unicode")
+    with explained(f"notes of domain {uuid}"):
+        domain.setMetadata(
+            libvirt.VIR_DOMAIN_METADATA_ELEMENT, xml, "notes", NOTES, libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        )
 
 
 def start(connection: libvirt.virConnect, uuid: str) -> None:

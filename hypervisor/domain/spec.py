@@ -35,7 +35,8 @@ class DomainSpec:
     """A domain. Memory is in MiB; `memory` is what the guest has now, `max_memory` what it may grow to.
 
     `accelerated` chooses KVM over emulation; `labels` are our own marks in its metadata: a domain without
-    them is not ours. `hotplug_ports` PCIe root ports are kept free for devices that come later.
+    them is not ours; `notes`, a text, is kept beside them for the caller. `hotplug_ports` PCIe root ports are
+    kept free for devices that come later.
     """
 
     uuid: str
@@ -50,3 +51,4 @@ class DomainSpec:
     interfaces: tuple[InterfaceSpec, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
     hotplug_ports: int = 8
+    notes: str = ""

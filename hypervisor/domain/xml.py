@@ -9,7 +9,9 @@ from hypervisor.domain.check import check_disk, check_domain, check_interface
 from hypervisor.domain.spec import DiskSpec, DomainSpec, InterfaceSpec
 
 NAMESPACE = "urn:hypervisor:domain:1"
+NOTES = "urn:hypervisor:notes:1"  # libvirt keeps one element of each namespace
 _OURS = ElementMaker(namespace=NAMESPACE, nsmap={"hypervisor": NAMESPACE})
+_NOTES = ElementMaker(namespace=NOTES, nsmap={"notes": NOTES})
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True)
 
 # emulating these costs a guest a fifth of its boot time, and no guest needs them
@@ -22,7 +24,7 @@ def render(spec: DomainSpec) -> str:
     root = E.domain(
         E.name(spec.name),
         E.uuid(spec.uuid),
-        E.metadata(labels_element(spec.labels)),
+        E.metadata(labels_element(spec.labels), *([_NOTES.notes(spec.notes)] if spec.notes else [])),
         E.memory(str(spec.max_memory), unit="MiB"),
         E.currentMemory(str(spec.memory), unit="MiB"),
         E.vcpu(str(spec.max_vcpus), placement="static", current=str(spec.vcpus)),
@@ -136,6 +138,7 @@ def parse(xml: str) -> DomainSpec:
         interfaces=interfaces,
         labels=_labels(root),
         hotplug_ports=max(0, ports - _FIXED_DEVICES - len(disks) - len(interfaces)),
+        notes=root.findtext(f"metadata/{{{NOTES}}}notes") or "",
     )
 
 

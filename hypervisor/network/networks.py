@@ -42,7 +42,9 @@ def ensure(connection: libvirt.virConnect, spec: NetworkSpec) -> Outcome:
             network = _define(connection, spec)
         else:
             _check_bridge(network, spec)
-            if _now(network, libvirt.VIR_NETWORK_XML_INACTIVE) != spec:
+            defined = _now(network, libvirt.VIR_NETWORK_XML_INACTIVE)
+            # other labels alone are no reason to start it anew
+            if defined is None or defined != spec or defined.labels != spec.labels:
                 _define(connection, spec)
         if spec.serves:
             ensure_pool(connection, spec)  # before the start: dnsmasq reads the folder then

@@ -13,19 +13,25 @@ LEASE = 600  # seconds; a DHCPv6 lease of a guest that is gone bars its address 
 SIZE = 1024  # bytes of a file, so that it can be written again in place; dnsmasq reads lines of that length
 _FORMER = 16  # MACs in a line beside its own
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_HOSTNAME = re.compile(rf"(?=.{{1,180}}$){_LABEL}(\.{_LABEL})*")  # 180: the file's name has at most 255 bytes
-_FILE = re.compile(r"(?P<mac>[0-9a-f]{12})_(?P<ipv4>[0-9.]*)_(?P<ipv6>[0-9a-f]*)_(?P<hostname>[^_]*)")
+_HOSTNAME = re.compile(rf"(?=.{{1,155}}$){_LABEL}(\.{_LABEL})*")  # 155: the file's name has at most 255 bytes
+_FILE = re.compile(
+    r"(?P<mac>[0-9a-f]{12})_(?P<ipv4>[0-9.]*)_(?P<ipv6>[0-9a-f]*)_(?P<hostname>[^_]*)"
+    r"(_(?P<label>[a-z0-9.]+))?"
+)
+_LABELS = re.compile(r"[a-z0-9.]{1,24}")
 _FREED = re.compile(r"(?P<mac>[0-9a-f]{12})_(?P<ipv4>[0-9.]+)_(?P<when>[0-9]+)\.freed")
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The addresses of one MAC. Raises `InvalidAddress` for a wrong MAC or name, or without address."""
+    """The addresses of one MAC; `label` is the caller's own mark, of at most 24 lower-case letters, digits
+    and dots. Raises `InvalidAddress` for a wrong MAC, name or label, or without address."""
 
     mac: str
     ipv4: IPv4Address | None = None
     ipv6: IPv6Address | None = None
     hostname: str | None = None
+    label: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mac", normal_mac(self.mac))
@@ -34,6 +40,8 @@ class Reservation:
         # the name becomes part of a line of dnsmasq's configuration: nothing but a name may get there
         if self.hostname is not None and not _HOSTNAME.fullmatch(self.hostname):
             raise InvalidAddress(f"{self.hostname!r} is no host name: letters, digits and '-' (RFC 1123)")
+        if self.label is not None and not _LABELS.fullmatch(self.label):
+            raise InvalidAddress(f"{self.label!r} is no label: up to 24 of a-z, 0-9 and '.'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,9 @@ def file_name(entry: Reservation | Freed) -> str:
     mac = entry.mac.replace(":", "")
     if isinstance(entry, Freed):
         return f"{mac}_{entry.ipv4}_{entry.when}.freed"
-    return f"{mac}_{entry.ipv4 or ''}_{entry.ipv6.packed.hex() if entry.ipv6 else ''}_{entry.hostname or ''}"
+    ipv6 = entry.ipv6.packed.hex() if entry.ipv6 else ""
+    label = f"_{entry.label}" if entry.label else ""
+    return f"{mac}_{entry.ipv4 or ''}_{ipv6}_{entry.hostname or ''}{label}"
 
 
 def from_file_name(name: str) -> Reservation | Freed | None:
@@ -91,6 +101,7 @@ def from_file_name(name: str) -> Reservation | Freed | None:
                 ipv4=IPv4Address(match["ipv4"]) if match["ipv4"] else None,
                 ipv6=IPv6Address(bytes.fromhex(match["ipv6"])) if match["ipv6"] else None,
                 hostname=match["hostname"] or None,
+                label=match["label"],
             )
     except (ValueError, InvalidAddress):
         return None

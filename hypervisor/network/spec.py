@@ -2,7 +2,8 @@
 
 import re
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import PurePosixPath
@@ -38,6 +39,8 @@ class NetworkSpec:
     In mode `private` of `ipv4` only the subnet counts, and is kept as its first address: all others are the
     guests', whatever other networks use them too; DHCP says that `router` (of a guest, if at all) is the
     gateway, and names none otherwise.
+    `labels` are our own marks in its metadata: they change without a restart, and two networks that differ in
+    them alone are equal.
     Raises `InvalidSpec` when the values do not fit together.
     """
 
@@ -51,6 +54,7 @@ class NetworkSpec:
     slaac: bool = True
     router: IPv4Address | None = None
     folder: PurePosixPath = FOLDER
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mode", Mode(self.mode))

@@ -10,6 +10,7 @@ from lxml.builder import ElementMaker
 from hypervisor.network.errors import InvalidSpec
 from hypervisor.network.spec import FOLDER, Mode, NetworkSpec
 
+_LABELS = "urn:hypervisor:network:1"
 _DNSMASQ = "http://libvirt.org/schemas/network/dnsmasq/1.0"
 # the gateway's address stands for a host that never asks: with one host and no range libvirt sets its DHCP
 # server to "static", which answers only those that have a reservation
@@ -22,12 +23,15 @@ _SERVER = IPv4Interface("169.254.0.1/32")
 _SHARED, _RANGE, _ROUTER = "shared-network=", "dhcp-range=", "dhcp-option=3,"
 
 _make = ElementMaker(nsmap={"dnsmasq": _DNSMASQ})
+_labels = ElementMaker(namespace=_LABELS, nsmap={"hypervisor": _LABELS})
 _dnsmasq = ElementMaker(namespace=_DNSMASQ, nsmap={"dnsmasq": _DNSMASQ})
 
 
 def render(spec: NetworkSpec) -> str:
     """The XML of a network (libvirt.org/formatnetwork.html)."""
     root = _make.network(_make.name(spec.name), _make.uuid(spec.uuid))
+    if spec.labels:
+        root.append(_make.metadata(_labels.labels(dict(sorted(spec.labels.items())))))
     forward = _LIBVIRT_MODES[spec.mode]
     if forward == "nat" and spec.ipv6:
         root.append(_make.forward(_make.nat(ipv6="yes"), mode=forward))
@@ -98,6 +102,7 @@ def parse(xml: str) -> NetworkSpec:
     key = "dhcp-hostsfile="
     folders = [PurePosixPath(text.removeprefix(key)).parent for text in options if text.startswith(key)]
     domain, mtu = root.find("domain"), root.find("mtu")
+    labels = root.find(f"metadata/{{{_LABELS}}}labels")
     private = modes[0] == Mode.ISOLATED and any(text.startswith(_SHARED) for text in options)
     routers: list[IPv4Address] = []
     if private:
@@ -115,4 +120,5 @@ def parse(xml: str) -> NetworkSpec:
         slaac=any(",slaac" in text for text in options) or ipv6 is None,
         router=routers[0] if routers else None,
         folder=folders[0] if folders else FOLDER,
+        labels={} if labels is None else {str(key): str(value) for key, value in labels.attrib.items()},
     )

@@ -1,5 +1,6 @@
 """From the call to a running domain, against libvirt alone and against virt-install."""
 
+import re
 import subprocess
 import time
 import uuid
@@ -23,7 +24,7 @@ _NETWORK = "hypervisor-fr-sd5"
 def measure(client: Client, connection: Connection) -> dict[str, float]:
     """Median seconds of each way; they take turns, because the speed of a shared host drifts."""
     handle = connection.handle(wait=10)
-    base = next(name for name in pool.volumes(handle, _POOL) if name.startswith("image-"))
+    base = next(name for name in pool.volumes(handle, _POOL) if re.fullmatch(r"image-.*\.qcow2", name))
     image = client.call("hosting.image.list", {"label": "Tiny"})[0]
     ways: dict[str, Callable[[], float]] = {
         "service": lambda: _by_service(client, image),

@@ -71,6 +71,7 @@ def domain_specs(draw: st.DrawFn) -> DomainSpec:
         interfaces=tuple(draw(st.lists(interface_specs, max_size=8))),
         labels=draw(labels),
         hotplug_ports=draw(st.integers(0, 30)),
+        notes=draw(lines.map(str.strip)),
     )
 
 

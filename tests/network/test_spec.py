@@ -106,6 +106,7 @@ reservations = st.builds(
     ipv4=st.none() | st.ip_addresses(v=4),
     ipv6=st.ip_addresses(v=6),
     hostname=st.none() | hostnames,
+    label=st.none() | st.from_regex(r"[a-z0-9.]{1,24}", fullmatch=True),
 )
 
 
@@ -129,13 +130,21 @@ def test_the_content() -> None:
     assert content(only).rstrip() == b"52:54:00:aa:bb:cc,[fd00::5],600"
     assert content(full, {"52:54:00:00:00:01"}).startswith(b"52:54:00:aa:bb:cc,52:54:00:00:00:01,10.0.0.5,")
     many = {f"52:54:00:00:00:{number:02x}" for number in range(200)}
-    longest = Reservation("52:54:00:aa:bb:cc", full.ipv4, full.ipv6, ".".join(["a" * 44] * 4))
+    longest = Reservation("52:54:00:aa:bb:cc", full.ipv4, full.ipv6, ".".join(["a" * 38] * 4), "1." * 12)
     assert len(content(longest, many)) == SIZE
     assert len(file_name(longest)) < 255
 
 
 @pytest.mark.parametrize(
-    "name", ["", "other", "525400aabbcc___", "525400aabbcc_999.1.1.1__", "01005e000001_10.0.0.1__"]
+    "name",
+    [
+        "",
+        "other",
+        "525400aabbcc___",
+        "525400aabbcc_999.1.1.1__",
+        "01005e000001_10.0.0.1__",
+        "525400aabbcc_10.0.0.1___",
+    ],
 )
 def test_other_files(name: str) -> None:
     assert from_file_name(name) is None
@@ -145,6 +154,18 @@ def test_other_files(name: str) -> None:
 def test_a_host_name_is_only_a_name(hostname: str) -> None:
     with pytest.raises(InvalidAddress):
         Reservation("52:54:00:aa:bb:cc", IPv4Address("10.0.0.5"), hostname=hostname)
+
+
+@pytest.mark.parametrize("label", ["", "A", "a_b", "a/b", "a" * 25])
+def test_a_label_is_part_of_the_file_name(label: str) -> None:
+    with pytest.raises(InvalidAddress):
+        Reservation("52:54:00:aa:bb:cc", IPv4Address("10.0.0.5"), label=label)
+
+
+def test_labels_alone_make_no_other_network() -> None:
+    spec = NetworkSpec("dc", "br", IPV4, labels={"of": '<"é\n">', "x": ""})
+    assert parse(render(spec)).labels == spec.labels
+    assert parse(render(spec)) == NetworkSpec("dc", "br", IPV4)
 
 
 def test_a_reservation_has_an_address() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hypervisor.image
-from hypervisor.seed import Seed, SeedError, build_iso, meta_data, user_data
+from hypervisor.seed import Seed, SeedError, build_iso, meta_data, read_iso, user_data
 
 KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGrYElN it\'s "me" é \U0001f600'
 HASH = "$6$salt$" + "a" * 86
@@ -51,6 +51,30 @@ def test_iso_is_what_a_guest_looks_for(tmp_path: Path) -> None:
         iso.get_file_from_iso_fp(read, **{view: "/meta-data"})
         assert json.loads(read.getvalue()) == {"instance-id": "i-1", "local-hostname": "web"}
     iso.close()
+
+
+@given(
+    st.builds(
+        Seed,
+        instance_id=st.just("i-1"),
+        hostname=st.just("web.example.net"),
+        login=st.none() | st.just("alice"),
+        password_hash=st.none() | st.just(HASH),
+        ssh_keys=st.lists(st.just(KEY), max_size=2).map(tuple),
+        run=st.none() | TEXT,
+        script=st.none() | TEXT,
+        script_args=st.none() | TEXT.map(lambda text: text.replace("\0", "")),
+    )
+)
+def test_what_is_read_from_an_iso_tells_a_guest_the_same(seed: Seed) -> None:
+    read = read_iso(build_iso(seed))
+    assert (user_data(read), meta_data(read)) == (user_data(seed), meta_data(seed))
+
+
+@pytest.mark.parametrize("image", [b"", bytes(2**17), b"CD001" * 9000])
+def test_another_image_is_no_seed(image: bytes) -> None:
+    with pytest.raises(SeedError, match="no seed of ours"):
+        read_iso(image)
 
 
 def test_accounts() -> None:

@@ -91,7 +91,7 @@ def test_no_space_in_the_pool(new_service: NewService) -> None:
 def test_a_bad_image(new_service: NewService, how: str) -> None:
     service: Service = new_service()
     client = service.start().client()
-    (base,) = (service.pools / service.datacenters[0].pool).glob("image-*")
+    (base,) = (service.pools / service.datacenters[0].pool).glob("image-*.qcow2")
     if how == "gone":
         base.unlink()
     else:

@@ -151,7 +151,7 @@ def disk_rollback(call: Call, snapshot_id: SnapshotId) -> list[Struct]:
         )
         session.add(new)
         session.flush()
-        new.volume = volume_name(new.id)
+        new.volume = volume_name(new)
         vm_id = None if vm is None else vm.id
         planned = [Planned("disk_create", disk_id=new.id, params={"src_disk_id": snapshot.id})]
         claims = [f"disk:{old.id}", f"disk:{new.id}", f"disk:{snapshot.id}"]

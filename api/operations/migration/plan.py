@@ -63,7 +63,7 @@ def of(
     here = session.get_one(Datacenter, (vm or disks[0]).datacenter_id)
 
     def copy(disk: Disk, *, plugged: bool) -> Copy:
-        name = volume_name(disk.id)
+        name = volume_name(disk)
         return Copy(disk.id, "qcow2", disk.size, plugged, here.pool, disk.volume, there.pool, name)
 
     copies = [copy(disk, plugged=vm is not None) for disk in disks]

@@ -1,0 +1,1 @@
+"""Differences between the records, libvirt and the files; each with what mends it, where that is safe."""
