@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from dbos import DBOS
 from sqlalchemy import Select, func, select, update
-from sqlalchemy.exc import NoResultFound
+from sqlalchemy.exc import NoResultFound, OperationalError
 from sqlalchemy.orm import Session
 
 from api.operations.backend import Backend
@@ -30,6 +32,8 @@ FINALIZE, CANCEL = "finalize", "cancel"
 
 # in seconds, between attempts at what cannot be taken back any more: doubled after each
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+# in seconds, between attempts to write into a database that takes nothing, as when its disk is full
+_FIRST_WRITE_PAUSE, _LONGEST_WRITE_PAUSE = 0.5, 5.0
 # libvirt's return is an event; the longest time, in seconds, until it is looked for all the same
 _RETRY = 60.0
 
@@ -45,6 +49,26 @@ class Cancelled(Exception):
 def _broke(error: Unavailable) -> bool:
     """Whether a connection that was there broke; else one was waited for in vain."""
     return error.__cause__ is not None
+
+
+async def keep(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `function`, which reads or writes the records, in a thread; again, until the database takes it.
+
+    What was accepted must not fail because the disk of the records is full for a while.
+    """
+    return await asyncio.to_thread(_persist, function, *args, **kwargs)
+
+
+def _persist(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    pause = _FIRST_WRITE_PAUSE
+    while True:
+        try:
+            return function(*args, **kwargs)
+        except OperationalError as error:
+            log.warning("the records cannot be used, which is tried again: %s", error.orig)
+        # nobody tells when there is space again
+        time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_WRITE_PAUSE)
 
 
 class Run:
@@ -63,7 +87,8 @@ class Run:
         When the service ends in the middle of it, it runs again: it must be idempotent. When the service
         ends later, it does not run again.
         """
-        return await DBOS.run_step_async({"name": function.__qualname__}, function, *args, **kwargs)
+        name = {"name": function.__qualname__}
+        return await DBOS.run_step_async(name, partial(_persist, function), *args, **kwargs)
 
     async def wait(
         self, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
@@ -95,7 +120,7 @@ class Run:
             with self.backend.events.watching("") as watch:
                 while True:
                     try:
-                        found = await asyncio.to_thread(function, *args, **kwargs)
+                        found = await keep(function, *args, **kwargs)
                     except (HypervisorError, OperationFailed) as error:
                         log.warning("job %d waits: %s", self.job_id, error)
                         await self.note(waits_for=str(error))
@@ -110,13 +135,13 @@ class Run:
 
     async def note(self, **facts: Any) -> None:
         """Show `facts` in the params of the job's running operation; None takes one away."""
-        await asyncio.to_thread(_note, self.backend.store, self.job_id, facts)
+        await keep(_note, self.backend.store, self.job_id, facts)
 
     async def heed(self, *, finalize: bool) -> bool:
         """Whether the job is to be finished, be it that it was told so, be it that `finalize` says so: from
         then on it cannot be cancelled. Raises `Cancelled`."""
         self.bell.clear()
-        told = await asyncio.to_thread(_decide, self.backend.store, self.job_id, finalize)
+        told = await keep(_decide, self.backend.store, self.job_id, finalize)
         if told == CANCEL:
             raise Cancelled
         return told == FINALIZE
@@ -140,9 +165,9 @@ class Run:
                         break
                     except (Busy, Unavailable) as obstacle:
                         log.warning("job %d is not undone yet: %s", self.job_id, obstacle)
-                        await asyncio.to_thread(fail_job, self.backend.store, self.job_id, error)
+                        await keep(fail_job, self.backend.store, self.job_id, error)
                         await watch.next(_RETRY)
-            await asyncio.to_thread(fail_job, self.backend.store, self.job_id, error)
+            await keep(fail_job, self.backend.store, self.job_id, error)
 
     @asynccontextmanager
     async def operation(self, kind: str) -> AsyncIterator["Outcome"]:
@@ -153,7 +178,7 @@ class Run:
         """
         outcome = Outcome()
         yield outcome
-        await asyncio.to_thread(_finish, self.backend.store, self.job_id, kind, outcome)
+        await keep(_finish, self.backend.store, self.job_id, kind, outcome)
 
 
 @dataclass

@@ -40,9 +40,8 @@ def main() -> int:
         deadline = time.monotonic() + arguments.seconds
         for result in _played(rounds, host, arguments, deadline):
             print(result, flush=True)
-            for kind in ("lost", "leaked", "stuck"):
-                for what in getattr(result, kind):
-                    print(f"      {kind}: {what}", flush=True)
+            if not result.clean:
+                print(result.found, flush=True)
             done.append(result)
             if arguments.log:
                 with arguments.log.open("a") as log:

@@ -65,6 +65,11 @@ class Result:
         """Whether nothing is lost, leaked or stuck."""
         return not (self.lost or self.leaked or self.stuck)
 
+    @property
+    def found(self) -> str:
+        """What is not as it must be."""
+        return str(Verdict(self.lost, self.leaked, self.stuck))
+
     def as_dict(self) -> dict[str, Any]:
         """For a file."""
         return asdict(self)
@@ -114,10 +119,10 @@ def _strike(town: Town, kind: str, workload: Workload, chance: random.Random) ->
         asking.start()
         said = blows.armed_killed(service, town.plan)
         where = f"service at {said} ({number})" if said else f"no {boundary} {number}: service then"
-        if service.runs():
+        if not said:
             service.kill()
-        asking.join()
         service.start()
+        asking.join()
         return where
     asking.start()
     if kind == "libvirtd":
@@ -128,9 +133,10 @@ def _strike(town: Town, kind: str, workload: Workload, chance: random.Random) ->
         said = blows.worker_killed(service, chance)
     else:
         said = blows.killed(service, chance)
-    asking.join()
+    # a call that was cut off waits for the next start
     if not service.runs():
         service.start()
+    asking.join()
     return said
 
 
