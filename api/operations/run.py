@@ -34,6 +34,8 @@ FINALIZE, CANCEL = "finalize", "cancel"
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 # in seconds, between attempts to write into a database that takes nothing, as when its disk is full
 _FIRST_WRITE_PAUSE, _LONGEST_WRITE_PAUSE = 0.5, 5.0
+# of a step in whose middle the connection to libvirt breaks each time
+_ATTEMPTS = 3
 # libvirt's return is an event; the longest time, in seconds, until it is looked for all the same
 _RETRY = 60.0
 
@@ -71,6 +73,19 @@ def _persist(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         pause = min(pause * 2, _LONGEST_WRITE_PAUSE)
 
 
+def _repeat(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As `_persist`, and again when the connection to libvirt breaks meanwhile: what was asked for may have
+    been done, and its result is needed."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _persist(function, *args, **kwargs)
+        except Unavailable as error:
+            if not _broke(error):
+                raise
+            log.warning("done again: %s", error)
+    return _persist(function, *args, **kwargs)
+
+
 class Run:
     """The execution of the job `job_id`. It may be the second one, when the service ended during the
     first."""
@@ -84,11 +99,11 @@ class Run:
     async def step(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` in a thread and keep its result for good.
 
-        When the service ends in the middle of it, it runs again: it must be idempotent. When the service
-        ends later, it does not run again.
+        When the service ends in the middle of it, or the connection to libvirt breaks, it runs again: it must
+        be idempotent. When the service ends later, it does not run again.
         """
         name = {"name": function.__qualname__}
-        return await DBOS.run_step_async(name, partial(_persist, function), *args, **kwargs)
+        return await DBOS.run_step_async(name, partial(_repeat, function), *args, **kwargs)
 
     async def wait(
         self, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs

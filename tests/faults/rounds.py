@@ -19,7 +19,7 @@ _CALLS = (3, 8)  # in a round
 _MOST_BLOWS = 3
 _MOST_BOUNDARIES = 12
 # bytes left in a full file system, at most
-_LEFT = 256 * 1024
+_LEFT = 32 * 1024
 # how long a file system stays full, in seconds
 _FULL = 3.0
 
