@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from dbos import DBOS
@@ -58,7 +57,7 @@ async def keep(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
 
     What was accepted must not fail because the disk of the records is full for a while.
     """
-    return await asyncio.to_thread(_persist, function, *args, **kwargs)
+    return await asyncio.to_thread(lambda: _persist(function, *args, **kwargs))
 
 
 def _persist(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -102,8 +101,11 @@ class Run:
         When the service ends in the middle of it, or the connection to libvirt breaks, it runs again: it must
         be idempotent. When the service ends later, it does not run again.
         """
-        name = {"name": function.__qualname__}
-        return await DBOS.run_step_async(name, partial(_repeat, function), *args, **kwargs)
+
+        def attempt(*args: P.args, **kwargs: P.kwargs) -> T:
+            return _repeat(function, *args, **kwargs)
+
+        return await DBOS.run_step_async({"name": function.__qualname__}, attempt, *args, **kwargs)
 
     async def wait(
         self, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs

@@ -5,6 +5,7 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -181,10 +182,10 @@ class Checker:
         links = json.loads(_run("ip", "-json", "link"))
         bridges = {}
         for place in records.datacenter:
-            network = etree.fromstring(
+            described = etree.fromstring(
                 self.connection.networkLookupByName(place["network"]).XMLDesc().encode()
             )
-            bridge = network.find("bridge")
+            bridge = described.find("bridge")
             bridges[place["network"]] = "" if bridge is None else bridge.get("name", "")
         ports = {one["ifname"]: one.get("master") for one in links if one["ifname"].startswith("vnet")}
         everybodys = set()
@@ -204,7 +205,21 @@ class Checker:
         on = Counter(one.name for one in domains if one.live is not None)
         if running != on:
             yield f"processes of machines: {dict(running)}, domains that run: {dict(on)}"
+        yield from self._open_files(domains)
         yield from (f"a copy still runs: {one}" for one in _commands("qemu-img"))
+
+    def _open_files(self, domains: list[Domain]) -> Iterator[str]:
+        """Volumes that a machine's process holds open although the machine does not have them."""
+        for domain in domains:
+            if domain.live is None:
+                continue
+            has = {one.get("file", "") for one in domain.live.iterfind("devices/disk//source")}
+            pid = Path(f"/run/libvirt/qemu/{domain.name}.pid").read_text()
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(FileNotFoundError):
+                    file = str(link.readlink())
+                    if file.startswith(f"{self.pools}/") and file.removesuffix(" (deleted)") not in has:
+                        yield f"{domain.name} holds {file} open"
 
 
 def _iface(records: Records, iface: Row) -> Iterator[str]:

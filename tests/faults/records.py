@@ -59,7 +59,7 @@ class Records:
 
     def volume(self, disk: Row, pools: Path) -> Path:
         """The file of a disk."""
-        return pools / self.place(disk)["pool"] / str(disk["volume"])
+        return pools / str(self.place(disk)["pool"]) / str(disk["volume"])
 
     def place(self, one: Row) -> Row:
         """The datacenter that it is in."""
