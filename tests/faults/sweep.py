@@ -60,12 +60,15 @@ def play_sweep(town: Town, plan: Plan, seed: int) -> Result:
     return result
 
 
-def _possible(town: Town, workload: Workload, work: str) -> bool:
+def _possible(town: Town, workload: Workload, work: str, depth: int = 3) -> bool:
     """Whether there is work of that kind to do, after what makes it possible has been done."""
     for _ in range(_TRIES):
         if choose(View.take(workload.client), workload.chance, work) is not None:
             return True
-        workload.ask(1, _BEFORE.get(work, "create"))
+        before = _BEFORE.get(work, "create")
+        if not depth or not _possible(town, workload, before, depth - 1):
+            return False
+        workload.ask(1, before)
         town.settle(workload)
         town.book.follow(town.records())
     return False
