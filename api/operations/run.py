@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from dbos import DBOS
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.exc import NoResultFound, OperationalError
 from sqlalchemy.orm import Session
 
@@ -72,17 +72,21 @@ def _persist(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         pause = min(pause * 2, _LONGEST_WRITE_PAUSE)
 
 
-def _repeat(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def _repeated(function: Callable[P, T]) -> Callable[P, T]:
     """As `_persist`, and again when the connection to libvirt breaks meanwhile: what was asked for may have
     been done, and its result is needed."""
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return _persist(function, *args, **kwargs)
-        except Unavailable as error:
-            if not _broke(error):
-                raise
-            log.warning("done again: %s", error)
-    return _persist(function, *args, **kwargs)
+
+    def attempt(*args: P.args, **kwargs: P.kwargs) -> T:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return _persist(function, *args, **kwargs)
+            except Unavailable as error:
+                if not _broke(error):
+                    raise
+                log.warning("done again: %s", error)
+        return _persist(function, *args, **kwargs)
+
+    return attempt
 
 
 class Run:
@@ -101,11 +105,28 @@ class Run:
         When the service ends in the middle of it, or the connection to libvirt breaks, it runs again: it must
         be idempotent. When the service ends later, it does not run again.
         """
+        again = _repeated(function)
+        return await DBOS.run_step_async({"name": function.__qualname__}, again, *args, **kwargs)
 
-        def attempt(*args: P.args, **kwargs: P.kwargs) -> T:
-            return _repeat(function, *args, **kwargs)
+    @asynccontextmanager
+    async def beside(
+        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncIterator[Awaitable[T]]:
+        """Run a step while the block does something else; the block awaits its result.
 
-        return await DBOS.run_step_async({"name": function.__qualname__}, attempt, *args, **kwargs)
+        When the block is left the step has ended, so that what it did can be undone.
+        """
+        # its number is drawn here: a second execution must find it under the same one
+        step = DBOS.reserve_step()
+        task = asyncio.ensure_future(
+            step.run_async({"name": function.__qualname__}, _repeated(function), *args, **kwargs)
+        )
+        try:
+            yield task
+        finally:
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # the block's own error may have come before
 
     async def wait(
         self, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
@@ -306,5 +327,4 @@ def fail_job(store: Store, job_id: int, error: Exception) -> None:
 def release_claims(store: Store, job_id: int) -> None:
     """Let the jobs go on that wait for this one."""
     with store.writing() as session:
-        for claim in session.scalars(select(Claim).where(Claim.job_id == job_id)):
-            session.delete(claim)
+        session.execute(delete(Claim).where(Claim.job_id == job_id))

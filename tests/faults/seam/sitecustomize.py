@@ -20,6 +20,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -49,28 +50,40 @@ def _at(kind: str, name: str) -> None:
 
 
 def _steps(module: ModuleType) -> None:
-    original = module.DBOS.run_step_async
+    original, reserved = module.DBOS.run_step_async, module.StepReservation.run_async
 
     async def run_step_async(options: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        name = options["name"]
+        return await _watched(original, options, function, args, kwargs)
 
-        async def waited(*args: Any, **kwargs: Any) -> Any:
-            result = await function(*args, **kwargs)
-            _at("unrecorded", name)
-            return result
-
-        def done(*args: Any, **kwargs: Any) -> Any:
-            result = function(*args, **kwargs)
-            _at("unrecorded", name)
-            return result
-
-        _at("before", name)
-        wrapped = waited if asyncio.iscoroutinefunction(function) else done
-        result = await original(options, wrapped, *args, **kwargs)
-        _at("recorded", name)
-        return result
+    async def run_async(
+        self: Any, options: Any, function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        return await _watched(partial(reserved, self), options, function, args, kwargs)
 
     module.DBOS.run_step_async = run_step_async
+    module.StepReservation.run_async = run_async
+
+
+async def _watched(
+    run: Callable[..., Any], options: Any, function: Callable[..., Any], args: Any, kwargs: Any
+) -> Any:
+    """Run a step of DBOS, with its boundaries."""
+    name = options["name"]
+
+    async def waited(*args: Any, **kwargs: Any) -> Any:
+        result = await function(*args, **kwargs)
+        _at("unrecorded", name)
+        return result
+
+    def done(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        _at("unrecorded", name)
+        return result
+
+    _at("before", name)
+    result = await run(options, waited if asyncio.iscoroutinefunction(function) else done, *args, **kwargs)
+    _at("recorded", name)
+    return result
 
 
 def _commits(module: ModuleType) -> None:
