@@ -57,7 +57,8 @@ class Checker:
             yield from (f"disk#{disk['id']}: {what}" for what in self._disk(records, disk))
         for iface in records.iface:
             yield from (f"iface#{iface['id']}: {what}" for what in _iface(records, iface))
-        yield from self._reservations(records)
+        missing, _ = self._reservations(records)
+        yield from missing
 
     def leaked(self, records: Records, domains: list[Domain]) -> Iterator[str]:
         """Objects of ours without an owner."""
@@ -81,6 +82,8 @@ class Checker:
         yield from (
             f"address {one['ip']} has no interface" for one in records.ip if one["iface_id"] not in faces
         )
+        _, surplus = self._reservations(records)
+        yield from surplus
         yield from self._kernel(records, domains)
 
     def domains(self) -> list[Domain]:
@@ -157,8 +160,8 @@ class Checker:
             if checked.returncode not in (0, 3):
                 yield f"its volume is damaged: {checked.stdout.decode()}{checked.stderr.decode()}"
 
-    def _reservations(self, records: Records) -> Iterator[str]:
-        """Addresses by DHCP: each of the records' is reserved, and no other one."""
+    def _reservations(self, records: Records) -> tuple[list[str], list[str]]:
+        """Addresses by DHCP: those of the records that are not reserved, and those of nobody."""
         wanted, found = set(), set()
         for iface in records.iface:
             mine = [one for one in records.ip if one["iface_id"] == iface["id"]]
@@ -173,9 +176,11 @@ class Checker:
                 if file.suffix != ".freed":
                     found.add(f"{place['network']} {file.name.rpartition('_')[0]}_")
                     if not file.read_bytes().strip(b"\0\n"):
-                        yield f"the reservation {file} is empty"
-        yield from (f"reservation {one} is missing" for one in sorted(wanted - found))
-        yield from (f"reservation {one} belongs to nobody" for one in sorted(found - wanted))
+                        found.discard(f"{place['network']} {file.name.rpartition('_')[0]}_")
+        return (
+            [f"reservation {one} is missing, or empty" for one in sorted(wanted - found)],
+            [f"reservation {one} belongs to nobody" for one in sorted(found - wanted)],
+        )
 
     def _kernel(self, records: Records, domains: list[Domain]) -> Iterator[str]:
         """Interfaces and processes of the host."""

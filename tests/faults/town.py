@@ -91,11 +91,12 @@ class Town:
         """Compare everything, until all is well or the aftermath is over."""
         self.book.follow(self.records())
         deadline = time.monotonic() + _AFTERMATH
-        while (found := self._compared(workload)) and time.monotonic() < deadline:
+        while (found := self.compared(workload)) and time.monotonic() < deadline:
             time.sleep(0.5)
         return found
 
-    def _compared(self, workload: Workload) -> Verdict:
+    def compared(self, workload: Workload) -> Verdict:
+        """What is not as it must be at this moment."""
         records = self.records()
         checker = self.checker = Checker(self.host.connection, self.service.state, self.service.first_vm)
         domains = checker.domains()
