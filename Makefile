@@ -18,7 +18,7 @@ KEPT := CI,HYPERVISOR_CONFIG,HYPERVISOR_LISTEN,HYPERVISOR_STATE,HYPERVISOR_API_K
 # A lab needs root.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=$(KEPT))
 
-.PHONY: help setup run test coverage bench lint format clean packages images tiny debian-12 clients
+.PHONY: help setup run test coverage bench faults lint format clean packages images tiny debian-12 clients
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ coverage: $(READY) ## renew docs/coverage.md from what the last make test record
 
 bench: tiny ## print the performance table
 	$(AS_ROOT) $(BIN)/hypervisor lab -- $(BIN)/python -m tests.bench $(ARGS)
+
+faults: tiny ## kill service and libvirtd, fill disks: ARGS='--service 500 --libvirtd 100 --full 50'
+	$(AS_ROOT) $(BIN)/hypervisor lab -- $(BIN)/python -m tests.faults $(ARGS)
 
 lint: $(READY) ## check style, types and the layers
 	$(BIN)/ruff check

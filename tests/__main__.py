@@ -16,7 +16,7 @@ from api.coverage.recording import committed
 from tests.coverage.whole import FOLDER, compare, keep
 
 _HERE = Path(__file__).parent
-# each of the two has half of the guests, what measures traffic before twenty boot; the rest has none
+# each of the two has half of the guests, what measures traffic before twenty boot; the rest has few
 _PARTS = (
     ("service", "clients"),
     ("network", "devices", "connection", "console", "domain", "migration", "statistics", "wire"),

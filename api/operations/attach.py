@@ -195,6 +195,8 @@ def undo_attach_disk(backend: Backend, vm_id: int, disk_id: int, swapped: int | 
             session.get_one(Disk, swapped).position = 0
         free_disk(session, disk_id)
     _define(backend, vm_id)
+    # else the guest's process keeps the disk from everybody
+    hotplug.drop_leftovers(*backend.machine(vm_id))
 
 
 def undo_attach_iface(backend: Backend, vm_id: int, iface_id: int) -> None:

@@ -61,7 +61,7 @@ async def create(run: Run, disk_id: int) -> None:
 @workflow("disk_update")
 async def update(run: Run, disk_id: int, size: int | None) -> None:
     """Grow the disk to `size` MiB; what else is changed is in the records already."""
-    async with run.operation("disk_update") as outcome:
+    async with run.undone_by(measure, run.backend, disk_id), run.operation("disk_update") as outcome:
         if size is not None:
             await run.step(grow, run.backend, disk_id, size)
             outcome.records(lambda session: resized(session, disk_id, size))
@@ -108,6 +108,16 @@ def grow(backend: Backend, disk_id: int, size: int) -> None:
         devices.resize_disk(connection, vm.uuid, volume.path(connection, pool, disk.volume), size)
     else:
         volume.resize(connection, pool, disk.volume, size)
+
+
+def measure(backend: Backend, disk_id: int) -> None:
+    """Record the size that the volume has: a growth that failed may have come about all the same."""
+    with backend.store.reading() as session:
+        disk = session.get_one(Disk, disk_id)
+        pool = session.get_one(Datacenter, disk.datacenter_id).pool
+    size = volume.capacity(backend.handle(disk.datacenter_id), pool, disk.volume)
+    with backend.store.writing() as session:
+        resized(session, disk_id, size)
 
 
 def remove_volume(backend: Backend, disk_id: int) -> None:

@@ -9,6 +9,7 @@ service sleeps.
 
 import asyncio
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -22,7 +23,7 @@ from sqlalchemy.orm import aliased
 from api.observe import context
 from api.operations import notes
 from api.operations.backend import Backend
-from api.operations.run import Run, begin_job, fail_job, release_claims
+from api.operations.run import Run, begin_job, fail_job, keep, release_claims
 from api.store.models import Claim, Job
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ class Engine:
         self._ready.set()
         try:
             while True:
-                for job_id in await asyncio.to_thread(self._startable):
+                for job_id in await keep(self._startable):
                     if job_id not in self._begun:
                         self._begun.add(job_id)
                         with SetWorkflowID(f"job-{job_id}"):
@@ -173,7 +174,7 @@ class Engine:
 
     async def _job(self, job_id: int) -> None:
         store = self._backend.store
-        begun = await asyncio.to_thread(begin_job, store, job_id)
+        begun = await keep(begin_job, store, job_id)
         if begun is not None:
             name, arguments, operation = begun
             run = self._running[job_id] = Run(self._backend, job_id)
@@ -182,11 +183,11 @@ class Engine:
             try:
                 await _WORKFLOWS[name](run, **arguments)
             except Exception as error:
-                await asyncio.to_thread(fail_job, store, job_id, error)
+                await keep(fail_job, store, job_id, error)
             finally:
                 del self._running[job_id]
         await asyncio.to_thread(self._keep_notes, job_id)
-        await asyncio.to_thread(release_claims, store, job_id)
+        await keep(release_claims, store, job_id)
         self._begun.discard(job_id)
         self.wake()
 
@@ -214,5 +215,11 @@ def _open(url: str) -> sqlalchemy.Engine:
         connection.isolation_level = "IMMEDIATE"
         for pragma in ("busy_timeout=30000", "foreign_keys=ON", "journal_mode=WAL", "synchronous=NORMAL"):
             connection.execute(f"PRAGMA {pragma}")
+
+    @sqlalchemy.event.listens_for(engine, "handle_error")
+    def wait_for_space(context: Any) -> None:
+        # DBOS repeats, for as long as it takes, what ended with the connection; all else ends the workflow
+        if isinstance(context.original_exception, sqlite3.OperationalError):
+            context.is_disconnect = True
 
     return engine

@@ -5,9 +5,11 @@ stay.
 """
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from api.operations import blueprint
@@ -35,6 +37,8 @@ _CHANGES = {
     Kind.STOPPED: "halted",
     Kind.CRASHED: "halted",
 }
+# seconds until what could not be written is read anew
+_CATCH_UP = 2.0
 
 
 class Observer:
@@ -45,7 +49,20 @@ class Observer:
         self._silent: set[str] = set()
 
     def __call__(self, event: Event) -> None:
-        """Take one event from the connection."""
+        """Take one event from the connection; one that cannot be written down is made up for later."""
+        try:
+            self._take(event)
+        except OperationalError as error:
+            log.warning("the records cannot be written, which is tried again: %s", error.orig)
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        # whoever delivers events must not wait for a full disk; nobody tells when there is space again
+        later = threading.Timer(_CATCH_UP, self._backend.events.publish, [Event(Kind.RESYNC)])
+        later.daemon = True
+        later.start()
+
+    def _take(self, event: Event) -> None:
         if event.kind is Kind.RESYNC:
             self.resync(event.origin)
         elif event.kind is Kind.DEVICE_REMOVED:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from dbos import DBOS
 from sqlalchemy import Select, delete, select, update
-from sqlalchemy.exc import NoResultFound
+from sqlalchemy.exc import NoResultFound, OperationalError
 from sqlalchemy.orm import Session
 
 from api.operations import story
@@ -32,6 +33,10 @@ FINALIZE, CANCEL = "finalize", "cancel"
 
 # in seconds, between attempts at what cannot be taken back any more: doubled after each
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+# in seconds, between attempts to write into a database that takes nothing, as when its disk is full
+_FIRST_WRITE_PAUSE, _LONGEST_WRITE_PAUSE = 0.5, 5.0
+# of a step in whose middle the connection to libvirt breaks each time
+_ATTEMPTS = 3
 # libvirt's return is an event; the longest time, in seconds, until it is looked for all the same
 _RETRY = 60.0
 
@@ -49,6 +54,43 @@ def _broke(error: Unavailable) -> bool:
     return error.__cause__ is not None
 
 
+async def keep(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `function`, which reads or writes the records, in a thread; again, until the database takes it.
+
+    What was accepted must not fail because the disk of the records is full for a while.
+    """
+    return await asyncio.to_thread(lambda: _persist(function, *args, **kwargs))
+
+
+def _persist(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    pause = _FIRST_WRITE_PAUSE
+    while True:
+        try:
+            return function(*args, **kwargs)
+        except OperationalError as error:
+            log.warning("the records cannot be used, which is tried again: %s", error.orig)
+        # nobody tells when there is space again
+        time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_WRITE_PAUSE)
+
+
+def _repeated(function: Callable[P, T]) -> Callable[P, T]:
+    """As `_persist`, and again when the connection to libvirt breaks meanwhile: what was asked for may have
+    been done, and its result is needed."""
+
+    def attempt(*args: P.args, **kwargs: P.kwargs) -> T:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return _persist(function, *args, **kwargs)
+            except Unavailable as error:
+                if not _broke(error):
+                    raise
+                log.warning("done again: %s", error)
+        return _persist(function, *args, **kwargs)
+
+    return attempt
+
+
 class Run:
     """The execution of the job `job_id`. It may be the second one, when the service ended during the
     first."""
@@ -63,11 +105,12 @@ class Run:
     async def step(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` in a thread and keep its result for good.
 
-        When the service ends in the middle of it, it runs again: it must be idempotent. When the service
-        ends later, it does not run again.
+        When the service ends in the middle of it, or the connection to libvirt breaks, it runs again: it must
+        be idempotent. When the service ends later, it does not run again.
         """
         name = function.__qualname__
-        return await DBOS.run_step_async({"name": name}, _told(name, function), *args, **kwargs)
+        again = _told(name, _repeated(function))
+        return await DBOS.run_step_async({"name": name}, again, *args, **kwargs)
 
     @asynccontextmanager
     async def beside(
@@ -79,7 +122,8 @@ class Run:
         """
         # its number is drawn here: a second execution must find it under the same one
         step, name = DBOS.reserve_step(), function.__qualname__
-        task = asyncio.ensure_future(step.run_async({"name": name}, _told(name, function), *args, **kwargs))
+        again = _told(name, _repeated(function))
+        task = asyncio.ensure_future(step.run_async({"name": name}, again, *args, **kwargs))
         try:
             yield task
         finally:
@@ -123,7 +167,7 @@ class Run:
                 while True:
                     try:
                         with story.step(name):
-                            found = await asyncio.to_thread(function, *args, **kwargs)
+                            found = await keep(function, *args, **kwargs)
                     except (HypervisorError, OperationFailed) as error:
                         log.warning("job %d waits: %s", self.job_id, error)
                         await self.note(waits_for=str(error))
@@ -138,13 +182,13 @@ class Run:
 
     async def note(self, **facts: Any) -> None:
         """Show `facts` in the params of the job's running operation; None takes one away."""
-        await asyncio.to_thread(_note, self.backend.store, self.job_id, facts)
+        await keep(_note, self.backend.store, self.job_id, facts)
 
     async def heed(self, *, finalize: bool) -> bool:
         """Whether the job is to be finished, be it that it was told so, be it that `finalize` says so: from
         then on it cannot be cancelled. Raises `Cancelled`."""
         self.bell.clear()
-        told = await asyncio.to_thread(_decide, self.backend.store, self.job_id, finalize)
+        told = await keep(_decide, self.backend.store, self.job_id, finalize)
         if told == CANCEL:
             raise Cancelled
         return told == FINALIZE
@@ -168,9 +212,9 @@ class Run:
                         break
                     except (Busy, Unavailable) as obstacle:
                         log.warning("job %d is not undone yet: %s", self.job_id, obstacle)
-                        await asyncio.to_thread(fail_job, self.backend.store, self.job_id, error)
+                        await keep(fail_job, self.backend.store, self.job_id, error)
                         await watch.next(_RETRY)
-            await asyncio.to_thread(fail_job, self.backend.store, self.job_id, error)
+            await keep(fail_job, self.backend.store, self.job_id, error)
 
     @asynccontextmanager
     async def operation(self, kind: str) -> AsyncIterator["Outcome"]:
@@ -181,7 +225,7 @@ class Run:
         """
         outcome = Outcome()
         yield outcome
-        ended, following = await asyncio.to_thread(_finish, self.backend.store, self.job_id, kind, outcome)
+        ended, following = await keep(_finish, self.backend.store, self.job_id, kind, outcome)
         if ended:
             self.story.is_done(kind)
         if following is not None:

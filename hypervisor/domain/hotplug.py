@@ -10,13 +10,16 @@ import string
 import libvirt
 from lxml import etree
 
+from hypervisor.domain import leftovers
 from hypervisor.domain.power import lookup, state
 from hypervisor.domain.spec import DiskSpec, InterfaceSpec
 from hypervisor.domain.xml import disk_element, interface_element, parse
 from hypervisor.errors import HypervisorError
-from hypervisor.libvirt_errors import explained
+from hypervisor.libvirt_errors import LibvirtError, explained
 from hypervisor.network import bandwidth, bridge
 
+# QEMU's words for a name that an earlier attempt left behind
+_TAKEN = "Duplicate nodes"
 _GONE = (libvirt.VIR_ERR_DEVICE_MISSING, libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
 
 
@@ -68,9 +71,24 @@ def plug_interface(connection: libvirt.virConnect, uuid: str, interface: Interfa
 
 def _attach(connection: libvirt.virConnect, uuid: str, element: etree._Element) -> None:
     domain = lookup(connection, uuid)
+    xml = etree.tostring(element, encoding="unicode")
+    try:
+        _attach_once(domain, xml)
+    except LibvirtError as error:
+        if _TAKEN not in str(error) or not leftovers.drop(domain):
+            raise
+        _attach_once(domain, xml)
+
+
+def _attach_once(domain: libvirt.virDomain, xml: str) -> None:
     with explained(f"plugging a device into domain {domain.name()}"):
-        xml = etree.tostring(element, encoding="unicode")
         domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def drop_leftovers(connection: libvirt.virConnect, uuid: str) -> None:
+    """Let the running machine close what it was given in an attempt that libvirt does not remember."""
+    if state(connection, uuid).powered:
+        leftovers.drop(lookup(connection, uuid))
 
 
 def ask_to_let_go(connection: libvirt.virConnect, uuid: str, alias: str) -> None:

@@ -169,6 +169,10 @@ class Service:
         until(answers, seconds, lambda: f"the service answers:\n{self.log[-3000:]}")
         return self
 
+    def runs(self) -> bool:
+        """Whether it was started and has not ended, by itself or otherwise."""
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """End all its processes at once, as a power cut would."""
         assert self._process is not None, "it does not run"
