@@ -36,7 +36,7 @@ as a `shared-network`, and answers no DNS. A guest has no route to that server a
 broadcast, in the last eighth of it. libvirt keeps networks apart, and `firewall` keeps the host closed.
 """
 
-from hypervisor.network.addresses import allocate, eui64, normal_mac, random_mac
+from hypervisor.network.addresses import allocate, eui64, normal_mac, random_mac, tap_of
 from hypervisor.network.conflicts import is_local_uri
 from hypervisor.network.dhcp import assign, leases, release, reservations
 from hypervisor.network.networks import Outcome, ensure, remove
@@ -63,4 +63,5 @@ __all__ = [
     "remove",
     "render",
     "reservations",
+    "tap_of",
 ]

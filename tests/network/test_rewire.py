@@ -38,6 +38,7 @@ pytestmark = pytest.mark.guest
 ALIAS = "ua-iface-1"
 MAC = random_mac(())
 RATE = 8192.0  # kbit/s
+PORT = 5001  # of the host, which the guest reaches
 SIZE = 1 << 20  # bytes of a measured stream
 Address = IPv4Address | IPv6Address
 
@@ -72,7 +73,7 @@ def places(connection: libvirt.virConnect) -> Iterator[tuple[Place, Place]]:
             ip_interface(f"fd5e:d12:{number}::1/64"),  # type: ignore[arg-type]
             Mode.NAT,
         )
-        ensure(connection, spec)
+        ensure(connection, spec, [PORT])
         assert spec.ipv6 is not None
         reservation = Reservation(
             MAC, IPv4Address(f"10.212.{number}.{20 + number}"), eui64(spec.ipv6, MAC), "moved"
@@ -153,10 +154,10 @@ def stream(guest: Guest, gateway: str, *, send: bool) -> float:
                 pass
             took.append(time.monotonic() - begun)
 
-    with socket.create_server((gateway, 0)) as listener:
+    with socket.create_server((gateway, PORT)) as listener:
         thread = threading.Thread(target=serve, args=(listener,))
         thread.start()
-        talk = f"nc {gateway} {listener.getsockname()[1]}"
+        talk = f"nc {gateway} {PORT}"
         if send:
             # an input that stays open, or the guest would close its end at once
             assert guest.run(f"sleep 3 | {talk} | wc -c") == str(SIZE)
