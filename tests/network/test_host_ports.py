@@ -124,7 +124,9 @@ def test_what_stays_open(connection: libvirt.virConnect, spec: NetworkSpec, gues
     with subprocess.Popen(
         ["ip", "netns", "exec", guest.name, "busybox", "nc", "-l", "-p", "7"], stdout=subprocess.PIPE
     ) as listener:
-        with until(listens, 5, "the guest listens") as talk:
+        talk = until(listens, 5, "the guest listens")
+        assert talk
+        with talk:
             talk.sendall(b"hello")
         assert listener.communicate(timeout=10)[0] == b"hello"
 

@@ -1,20 +1,26 @@
 """Guests who send as somebody else: nobody hears them, on a datacenter's network."""
 
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from itertools import pairwise
 from pathlib import Path
 
 import libvirt
 import pytest
 
+from hypervisor.domain import power
+from hypervisor.domain.spec import InterfaceSpec
 from hypervisor.network import (
     Mode,
     NetworkSpec,
     Reservation,
     assign,
+    bridge,
     ensure,
     eui64,
     nft,
@@ -24,9 +30,13 @@ from hypervisor.network import (
     tap_of,
 )
 from tests.network import frames
-from tests.network.asker import answers
+from tests.network.asker import Asker, answers
 from tests.network.frames import ALL_NODES, EVERYBODY, Tap, arp, bootp, icmp6, ipv4, neighbour, udp6
 from tests.network.guest import Guest
+from tests.network.machine import tiny
+from tests.service.guest import Console
+from tests.service.guest import Guest as RealGuest
+from tests.service.guest import Identity as SshIdentity
 
 pytestmark = pytest.mark.lab
 
@@ -279,10 +289,10 @@ def test_a_guest_that_changes_who_it_is_gets_nowhere(
     guest.run("busybox", "arping", "-U", "-c", "1", "-I", "eth0", str(you.ipv4))
     for host_table in ("4", "6"):
         subprocess.run(["ip", f"-{host_table}", "neighbour", "flush", "dev", public.bridge], check=True)
-    for address in (you.ipv4, you.ipv6):
-        assert answers(address)
+    for theirs in (you.ipv4, you.ipv6):
+        assert answers(theirs)
         known = subprocess.run(
-            ["ip", "neighbour", "show", str(address)], capture_output=True, text=True, check=True
+            ["ip", "neighbour", "show", str(theirs)], capture_output=True, text=True, check=True
         )
         assert you.mac in known.stdout
     # another address of its own choice instead
@@ -303,6 +313,52 @@ def test_a_guest_that_changes_who_it_is_gets_nowhere(
     guest.run("ip", "address", "add", f"{me.ipv4}/24", "dev", "eth0")
     assert pings(gateway.ipv4)
     assert guest.dhcp6("00030001" + me.mac.replace(":", "")) == [str(me.ipv6)]
+
+
+# what a hostile owner runs: as the victim by its address, then by its MAC too; the console tells how it went
+HOSTILE = """
+tries() { ping -c 2 -W 1 $2 {gateway} >/dev/null 2>&1; echo "tried $1: $?" > /dev/console; }
+tries itself
+ip addr add {victim}/32 dev eth0
+tries address "-I {victim}"
+ip link set eth0 down
+ip link set eth0 address {mac}
+ip link set eth0 up
+tries mac "-I {victim}"
+"""
+
+
+@pytest.mark.guest
+def test_a_real_guest_that_changes_who_it_is_gets_nowhere(
+    connection: libvirt.virConnect,
+    public: NetworkSpec,
+    trio: tuple[Identity, Identity, Identity],
+    machine: Machine,
+    identity: SshIdentity,
+    tmp_path: Path,
+) -> None:
+    me, you, gateway = trio
+    victim = machine(public, you.mac)
+    victim.run("ip", "address", "add", f"{you.ipv4}/24", "dev", "eth0")
+    spec = tiny("test-hostile", InterfaceSpec("ua-iface-1", me.mac, public.name), identity, tmp_path)
+    power.define(connection, spec)
+    try:
+        power.start(connection, spec.uuid)
+        assert bridge.taps(power.lookup(connection, spec.uuid).XMLDesc()) == {me.mac: tap_of(me.mac)}
+        guest = RealGuest(str(me.ipv4), identity).ready()
+        script = HOSTILE.replace("{gateway}", str(gateway.ipv4)).replace("{victim}", str(you.ipv4))
+        script = script.replace("{mac}", you.mac).replace("{own}", me.mac)
+        guest.run(f"sh -c {shlex.quote(script)} </dev/null >/dev/null 2>&1 &")
+        asker = Asker(you.ipv4)
+        console = Console(tmp_path / "console.log")
+        console.says("tried mac", seconds=30)
+        asker.end()
+        assert re.findall(r"tried (\w+: \d)", console.text()) == ["itself: 0", "address: 1", "mac: 1"]
+        # nobody took the victim's traffic meanwhile
+        gaps = [after - before for before, after in pairwise(asker.answers)]
+        assert max(gaps) < 1
+    finally:
+        power.undefine(connection, spec.uuid)
 
 
 def mine(mac: str) -> set[str]:

@@ -2,7 +2,6 @@
 
 import re
 import socket
-import subprocess
 import threading
 import time
 import uuid
@@ -13,9 +12,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_interface
 import libvirt
 import pytest
 
-from api.settings import Settings
 from hypervisor.domain import hotplug, power, rewire
-from hypervisor.domain.spec import DiskSpec, DomainSpec, InterfaceSpec
+from hypervisor.domain.spec import DomainSpec, InterfaceSpec
 from hypervisor.network import (
     Mode,
     NetworkSpec,
@@ -28,8 +26,8 @@ from hypervisor.network import (
     random_mac,
     remove,
 )
-from hypervisor.seed import Seed, build_iso
 from tests.network.asker import Asker, answers
+from tests.network.machine import tiny
 from tests.service.guest import Guest, Identity
 from tests.service.waiting import until
 
@@ -93,26 +91,7 @@ def machine(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[DomainSpec]:
     """A tiny guest on the first network, off."""
-    folder = tmp_path_factory.mktemp("rewire")
-    folder.chmod(0o755)
-    image = Settings().images / "tiny.qcow2"
-    assert image.exists(), f"there is no {image}: run `hypervisor image build tiny` before"
-    disk = folder / "disk.qcow2"
-    subprocess.run(
-        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", image.resolve(), disk], check=True
-    )
-    seed = folder / "seed.iso"
-    seed.write_bytes(build_iso(Seed("rewire", "moved", ssh_keys=(identity.public,))))
-    spec = DomainSpec(
-        str(uuid.uuid4()), "test-rewire", 1, 1, 256, 256, accelerated=False,
-        console_log=folder / "console.log",
-        disks=(
-            DiskSpec("ua-disk-1", disk, "vda", boot=1),
-            DiskSpec("ua-disk-2", seed, "vdb", "raw", readonly=True),
-        ),
-        interfaces=(places[0].interface,),
-        labels={"vm": "1"},
-    )  # fmt: skip
+    spec = tiny("test-rewire", places[0].interface, identity, tmp_path_factory.mktemp("rewire"))
     power.define(connection, spec)
     yield spec
     power.undefine(connection, spec.uuid)
