@@ -39,6 +39,7 @@ broadcast, in the last eighth of it. libvirt keeps networks apart, and `firewall
 from hypervisor.network.addresses import allocate, eui64, normal_mac, random_mac, tap_of
 from hypervisor.network.conflicts import is_local_uri
 from hypervisor.network.dhcp import assign, leases, release, reservations
+from hypervisor.network.guard import share
 from hypervisor.network.networks import Outcome, ensure, remove
 from hypervisor.network.reservation import Lease, Reservation
 from hypervisor.network.spec import Mode, NetworkSpec
@@ -63,5 +64,6 @@ __all__ = [
     "remove",
     "render",
     "reservations",
+    "share",
     "tap_of",
 ]

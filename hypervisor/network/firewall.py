@@ -78,7 +78,7 @@ def guard(bridge: str, ports: Collection[int] = ()) -> None:
     """
     attempt = f"guard {bridge}"
     nft.run(_TABLE, attempt)
-    opened = {int(port) for name, port in nft.elements("inet", "open_ports", attempt) if name == bridge}
+    opened = _opened(bridge, attempt)
     script = [f'add element inet hypervisor public {{ "{bridge}" }}']
     script += [_port("add", bridge, port) for port in set(ports) - opened]
     script += [_port("delete", bridge, port) for port in opened - set(ports)]
@@ -95,9 +95,13 @@ def forget(bridge: str) -> None:
         for name in ("private", "public")
         for command in ("add", "delete")
     ]
-    opened = [int(port) for name, port in nft.elements("inet", "open_ports", attempt) if name == bridge]
-    script += [_port("delete", bridge, port) for port in opened]
+    script += [_port("delete", bridge, port) for port in _opened(bridge, attempt)]
     nft.run("\n".join(script), attempt)
+
+
+def _opened(bridge: str, attempt: str) -> set[int]:
+    held = nft.elements("inet", ["open_ports"], attempt)["open_ports"]
+    return {int(port) for name, port in held if name == bridge}
 
 
 def _port(command: str, bridge: str, port: int) -> str:

@@ -52,6 +52,13 @@ def dismiss(connection: libvirt.virConnect, spec: NetworkSpec, gone: Collection[
             isolation.dismiss(gone)
 
 
+def share(connection: libvirt.virConnect, macs: Collection[str]) -> None:
+    """Let a guest with these interfaces, on whatever networks, use the addresses of all of them on each."""
+    if conflicts.is_local(connection):
+        with _told(f"{', '.join(macs)} cannot share their addresses"):
+            isolation.share(macs)
+
+
 def forget(connection: libvirt.virConnect, spec: NetworkSpec, held: Collection[Reservation]) -> None:
     """Undo `protect`."""
     dismiss(connection, spec, held)

@@ -10,12 +10,15 @@ Dropped are: other MACs, also inside ARP and DHCP; other IPv4 and IPv6 addresses
 and NDP, and link-local ones that do not follow from the MAC; answers of DHCP servers, router advertisements
 and redirects; whatever is neither ARP nor IPv4 nor IPv6. A dropped frame teaches the bridge nothing.
 
+A guest with several interfaces answers on any of them for all of its addresses, as Linux does, so those are
+shared among them (`share`).
+
 An interface on a private network alone has no entries: what its owner does there is the owner's affair. One
 that moves has the addresses of both its networks until it is taken off the first.
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import IPv6Network
 
 from hypervisor.network import nft
@@ -36,6 +39,12 @@ table bridge hypervisor {
         type ether_addr . ipv4_addr
     }
     set ipv6 {
+        type ether_addr . ipv6_addr
+    }
+    set shared4 {
+        type ether_addr . ipv4_addr
+    }
+    set shared6 {
         type ether_addr . ipv6_addr
     }
     set targets {
@@ -79,18 +88,18 @@ table bridge hypervisor {
         iifname . arp saddr ether != @macs drop
         # a guest that asks whether its address is free (RFC 5227)
         arp operation request arp saddr ip 0.0.0.0 ether saddr . arp daddr ip @ipv4 accept
-        ether saddr . arp saddr ip != @ipv4 drop
+        ether saddr . arp saddr ip != @ipv4 ether saddr . arp saddr ip != @shared4 drop
     }
     chain by_ipv4 {
         udp dport 67 ether saddr . @th,288,48 != @clients drop
         ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
-        ether saddr . ip saddr != @ipv4 drop
+        ether saddr . ip saddr != @ipv4 ether saddr . ip saddr != @shared4 drop
         udp sport 67 drop
         udp dport 68 drop
     }
     chain by_ipv6 {
         ip6 saddr :: goto unspecified
-        ether saddr . ip6 saddr != @ipv6 drop
+        ether saddr . ip6 saddr != @ipv6 ether saddr . ip6 saddr != @shared6 drop
         udp sport 547 drop
         udp dport 546 drop
         icmpv6 type { nd-router-advert, nd-redirect } drop
@@ -124,12 +133,15 @@ def admit(reservation: Reservation, former: Iterable[Reservation] = ()) -> None:
 
     Raises `NoFirewall`, also when nothing was installed.
     """
-    script: list[str] = []
-    for old in former:
-        script += _removal(_addresses(old))
-    script += _commands("add", _identity(reservation.mac) | _addresses(reservation))
+    attempt = f"addresses of {reservation.mac}"
+    new = _addresses(reservation)
+    old = {element for one in former for element in _addresses(one)} - new
+    script = _removal(old)
     with _lock:
-        nft.run("\n".join(script), f"addresses of {reservation.mac}")
+        if old:
+            script += _unshared(_held(attempt), {text.split(" . ")[1] for _, text in old})
+        script += _commands("add", _identity(reservation.mac) | new)
+        nft.run("\n".join(script), attempt)
 
 
 def dismiss(reservations: Iterable[Reservation]) -> None:
@@ -140,18 +152,50 @@ def dismiss(reservations: Iterable[Reservation]) -> None:
     gone = list(reservations)
     script = [line for one in gone for line in _removal(_addresses(one))]
     attempt = f"addresses of {', '.join(one.mac for one in gone)}"
+    addresses = {str(address) for one in gone for address in (one.ipv4, one.ipv6)}
     with _lock:
-        held = {
-            (mac, address)
-            for name in ("ipv4", "ipv6")
-            for mac, address in nft.elements("bridge", name, attempt)
-        }
+        held = _held(attempt)
+        script += _unshared(held, addresses)
         for mac in {one.mac for one in gone}:
-            own = {str(eui64(_LINK, mac))}
-            own |= {str(address) for one in gone if one.mac == mac for address in (one.ipv4, one.ipv6)}
-            if not any(holder == mac and address not in own for holder, address in held):
+            own = {address for name in ("ipv4", "ipv6") for holder, address in held[name] if holder == mac}
+            if own <= addresses | {str(eui64(_LINK, mac))}:
                 script += _removal(_identity(mac))
         nft.run("\n".join(script), attempt)
+
+
+def share(macs: Collection[str]) -> None:
+    """Let a guest send under all addresses of its interfaces, which have these MACs, on each of them.
+
+    What they shared with others before ends. Raises `NoFirewall`, also when nothing was installed.
+    """
+    attempt = f"addresses of {', '.join(macs)}"
+    script: list[str] = []
+    with _lock:
+        held = _held(attempt)
+        for own, shared in (("ipv4", "shared4"), ("ipv6", "shared6")):
+            theirs = {
+                address: mac for mac, address in held[own] if mac in macs and not address.startswith("fe80:")
+            }
+            wanted = {(mac, address) for address, holder in theirs.items() for mac in macs if mac != holder}
+            now = {(mac, address) for mac, address in held[shared] if mac in macs or address in theirs}
+            script += _removal((shared, f"{mac} . {address}") for mac, address in now - wanted)
+            script += _commands("add", ((shared, f"{mac} . {address}") for mac, address in wanted - now))
+        if script:
+            nft.run("\n".join(script), attempt)
+
+
+def _held(attempt: str) -> dict[str, list[list[str]]]:
+    """The MACs with their addresses, in each set that has addresses."""
+    return nft.elements("bridge", ["ipv4", "ipv6", "shared4", "shared6"], attempt)
+
+
+def _unshared(held: dict[str, list[list[str]]], addresses: Collection[str]) -> list[str]:
+    return _removal(
+        (name, f"{mac} . {address}")
+        for name in ("shared4", "shared6")
+        for mac, address in held[name]
+        if address in addresses
+    )
 
 
 def _identity(mac: str) -> set[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Collection
 
 from hypervisor.network.errors import NoFirewall
 
@@ -13,14 +14,18 @@ def run(script: str, attempt: str) -> None:
     _call(script, attempt, "-f", "-")
 
 
-def elements(family: str, name: str, attempt: str) -> list[list[str]]:
-    """What is in a set of our table of that family, each element with its parts. Raises `NoFirewall`."""
-    answer = json.loads(_call("", attempt, "-j", "list", "set", family, "hypervisor", name))
-    held = next(entry["set"] for entry in answer["nftables"] if "set" in entry)
-    return [
-        [str(part) for part in (element["concat"] if isinstance(element, dict) else [element])]
-        for element in held.get("elem", [])
-    ]
+def elements(family: str, names: Collection[str], attempt: str) -> dict[str, list[list[str]]]:
+    """What is in those sets of our table of that family, each element with its parts. Raises `NoFirewall`."""
+    answer = json.loads(_call("", attempt, "-j", "list", "table", family, "hypervisor"))
+    found = [entry["set"] for entry in answer["nftables"] if "set" in entry]
+    return {
+        held["name"]: [
+            [str(part) for part in (element["concat"] if isinstance(element, dict) else [element])]
+            for element in held.get("elem", [])
+        ]
+        for held in found
+        if held["name"] in names
+    }
 
 
 def _call(script: str, attempt: str, *arguments: str) -> str:

@@ -27,6 +27,7 @@ from hypervisor.network import (
     release,
     remove,
     reservations,
+    share,
     tap_of,
 )
 from tests.network import frames
@@ -365,11 +366,11 @@ def mine(mac: str) -> set[str]:
     """What the filter lets a MAC send under, link-local addresses apart."""
     found = {
         address
-        for name in ("ipv4", "ipv6")
-        for holder, address in nft.elements("bridge", name, "test")
+        for held in nft.elements("bridge", ["ipv4", "ipv6", "shared4", "shared6"], "test").values()
+        for holder, address in held
         if holder == mac and not address.startswith("fe80:")
     }
-    bound = [tap_of(mac)] in nft.elements("bridge", "taps", "test")
+    bound = [tap_of(mac)] in nft.elements("bridge", ["taps"], "test")["taps"]
     assert bound == bool(found)
     return found
 
@@ -399,8 +400,37 @@ def test_the_filter_follows_the_reservations(
     release(connection, other.name, here.mac)
     assert mine(here.mac) == set()
     release(connection, private.name, here.mac)
-    for name in ("macs", "ipv4", "ipv6", "targets", "clients"):
-        assert here.mac not in str(nft.elements("bridge", name, "test"))
+    everything = ["macs", "ipv4", "ipv6", "targets", "clients", "shared4", "shared6"]
+    assert here.mac not in str(nft.elements("bridge", everything, "test"))
+
+
+def test_interfaces_of_one_guest_share_their_addresses(
+    connection: libvirt.virConnect, public: NetworkSpec
+) -> None:
+    one, two, three = (identity(public, number) for number in (40, 41, 42))
+    for who in (one, two, three):
+        assign(connection, public.name, who.reservation)
+    own = {who: {str(who.ipv4), str(who.ipv6)} for who in (one, two, three)}
+    share(connection, [one.mac, two.mac])
+    share(connection, [one.mac, two.mac])
+    assert mine(one.mac) == mine(two.mac) == own[one] | own[two]
+    assert mine(three.mac) == own[three]
+    # another address
+    assign(connection, public.name, Reservation(two.mac, IPv4Address("10.220.0.77")))
+    assert mine(one.mac) == own[one]
+    share(connection, [one.mac, two.mac])
+    assert mine(one.mac) == own[one] | {"10.220.0.77"}
+    # the second goes to another guest
+    share(connection, [one.mac])
+    assert mine(one.mac) == own[one]
+    assert mine(two.mac) == {"10.220.0.77"}
+    share(connection, [two.mac, three.mac])
+    assert mine(three.mac) == own[three] | {"10.220.0.77"}
+    release(connection, public.name, two.mac)
+    assert mine(three.mac) == own[three]
+    for who in (one, three):
+        release(connection, public.name, who.mac)
+    assert not any(nft.elements("bridge", ["shared4", "shared6"], "test").values())
 
 
 def test_it_is_back_after_the_host_has_started(connection: libvirt.virConnect, public: NetworkSpec) -> None:
@@ -419,10 +449,10 @@ def test_a_network_takes_its_entries_with_it(connection: libvirt.virConnect, nam
     ensure(connection, spec, [4000])
     one = identity(spec, 9)
     assign(connection, name, one.reservation)
-    assert [spec.bridge, "4000"] in nft.elements("inet", "open_ports", "test")
+    assert [spec.bridge, "4000"] in nft.elements("inet", ["open_ports"], "test")["open_ports"]
     remove(connection, name)
     assert mine(one.mac) == set()
-    assert spec.bridge not in str([nft.elements("inet", held, "test") for held in ("public", "open_ports")])
+    assert spec.bridge not in str(nft.elements("inet", ["public", "open_ports"], "test"))
 
 
 def test_a_host_without_a_filter_serves_its_guests_and_says_so(
