@@ -90,7 +90,7 @@ class Service:
         pools = Pools(store, hosts)
         pools.start()
         self._open.callback(pools.stop)
-        schedules = Schedules(store, jobs, settings.snapshot_profiles)
+        schedules = Schedules(store, jobs, settings.snapshot_profiles, limits=settings.limits.account)
         schedules.start()
         self._open.callback(schedules.stop)
         statistics = Statistics(settings.statistics_file, settings.statistics.every)

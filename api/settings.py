@@ -61,8 +61,20 @@ _DATACENTERS = (
 )  # fmt: skip
 
 
+class AccountLimits(BaseModel):
+    """What one account may have; None is no limit. An account may have limits of its own in the records."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    vms: NonNegativeInt | None = None
+    cores: NonNegativeInt | None = None
+    memory: NonNegativeInt | None = None  # MiB; of each virtual machine its vm_max_memory
+    disk: NonNegativeInt | None = None  # MiB, snapshots included
+    addresses: NonNegativeInt | None = None  # IPv4 and IPv6, public and private
+
+
 class Limits(BaseModel):
-    """What one object may ask for."""
+    """What one object may ask for, what one account may have, and how often one key may call."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -70,6 +82,9 @@ class Limits(BaseModel):
     memory: PositiveInt = 65536  # MiB
     disk_size: PositiveInt = 2 * 1024 * 1024  # MiB
     script: PositiveInt = 65535  # characters
+    account: AccountLimits = AccountLimits()
+    requests_per_second: PositiveFloat | None = None  # of one API key; None is no limit
+    requests_burst: PositiveInt = 100  # how many of them may come at once
 
 
 class Patience(BaseModel):

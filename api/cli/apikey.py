@@ -1,10 +1,13 @@
 """``hypervisor apikey``: who may use the API."""
 
+from datetime import datetime
+
 import click
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
 
+from api.cli.expiry import expiry
 from api.cli.settings import load
 from api.service import make_folders, open_store
 from api.store.database import Store
@@ -28,7 +31,14 @@ def apikey() -> None:
     "--account", "handle", help="The account's handle; made when there is none. Default: the first."
 )
 @click.option("--label", default="", help="A note for the list.")
-def create(handle: str | None, label: str) -> None:
+@click.option(
+    "--expires",
+    metavar="SPAN|DATE",
+    callback=expiry,
+    help="After 30d, 12h, or at a UTC date.",
+)
+@click.option("--read-only", is_flag=True, help="It may call what changes nothing, and open no console.")
+def create(handle: str | None, label: str, expires: datetime | None, read_only: bool) -> None:
     """Make a key and print it."""
     key = new_key()
     with _store().writing() as session:
@@ -38,19 +48,36 @@ def create(handle: str | None, label: str) -> None:
             account = Account(handle=handle or load().account)
             session.add(account)
             session.flush()
-        session.add(ApiKey(account_id=account.id, digest=digest(key), label=label))
+        session.add(
+            ApiKey(
+                account_id=account.id,
+                digest=digest(key),
+                label=label,
+                date_expires=expires,
+                read_only=read_only,
+            )
+        )
     click.echo(key)
 
 
 @apikey.command("list")
 def list_() -> None:
-    """List the keys: their numbers, accounts and dates."""
-    table = Table("number", "account", "label", "created", "revoked")
+    """List the keys: their numbers, accounts and dates, and what they may do."""
+    table = Table("number", "account", "label", "may", "created", "expires", "state")
+    at = now()
     with _store().reading() as session:
         for key in session.scalars(select(ApiKey).order_by(ApiKey.id)):
-            revoked = "" if key.date_revoked is None else str(key.date_revoked)
-            table.add_row(str(key.id), key.account.handle, key.label, str(key.date_created), revoked)
+            may = "read" if key.read_only else "everything"
+            expires = "never" if key.date_expires is None else str(key.date_expires)
+            row = (key.account.handle, key.label, may, str(key.date_created), expires, _state(key, at))
+            table.add_row(str(key.id), *row)
     Console().print(table)
+
+
+def _state(key: ApiKey, at: datetime) -> str:
+    if key.date_revoked is not None:
+        return f"revoked {key.date_revoked}"
+    return "expired" if key.date_expires is not None and key.date_expires <= at else "good"
 
 
 @apikey.command()

@@ -60,6 +60,8 @@ def serve(listen: str | None, where: str, setup: bool) -> None:
         return service.start()
 
     gc.freeze()
+    # a call takes a millisecond or two: it does not wait for the five that Python gives a thread at work
+    sys.setswitchinterval(0.0005)
     places = [parse_listen(one) for one in settings.listen.split()]
     serve_wsgi(places, start, running.close, lambda: welcome(settings), settings.threads)
 

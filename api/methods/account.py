@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from api.methods.call import Call, Struct
 from api.methods.table import method
-from api.settings import Limits
+from api.operations import quota
 from api.store.models import Account, Datacenter, Disk, Iface, Ip, Vm
 
 # the network's own address, its broadcast address and the gateway's
@@ -15,12 +15,12 @@ _RESERVED = 3
 _BANDWIDTH = 102400.0  # kbit/s, of one interface
 
 
-@method("hosting.account.info", returns="struct")
+@method("hosting.account.info", returns="struct", changes=False)
 def info(call: Call) -> Struct:
     """Get information about the account: its handle, and the resources that it uses and can still use."""
     with call.store.reading() as session:
         used = _used(session, call.account)
-        available = _available(session, call.limits)
+        available = _available(session, call)
     return show(call.account, used, available)
 
 
@@ -58,8 +58,8 @@ def _used(session: Session, account: Account) -> Struct:
     return _resources(servers, cores, memory, disk, bandwidth, ips)
 
 
-def _available(session: Session, limits: Limits) -> Struct:
-    """What one more object may ask for: there are no quotas, but a datacenter runs out of IPv4 addresses."""
+def _available(session: Session, call: Call) -> Struct:
+    """What one more object may ask for: an account has its limits, and a datacenter runs out of IPv4."""
     taken = (
         select(Ip.datacenter_id, func.count())
         .join(Iface)
@@ -71,7 +71,21 @@ def _available(session: Session, limits: Limits) -> Struct:
         max(0, ipaddress.IPv4Interface(one.ipv4).network.num_addresses - _RESERVED - used.get(one.id, 0))
         for one in session.scalars(select(Datacenter).where(Datacenter.iaas_closed_for != "ALL"))
     )
-    return _resources(free, limits.cores, limits.memory, limits.disk_size, _BANDWIDTH, free)
+    limits = call.limits
+    most = {
+        "vms": free,
+        "cores": limits.cores,
+        "memory": limits.memory,
+        "disk": limits.disk_size,
+        "addresses": free,
+    }
+    granted = quota.limits_of(call.account, limits.account)
+    if any(limit is not None for limit in granted.values()):
+        has = quota.used(session, call.account.id)
+        for kind, limit in granted.items():
+            if limit is not None:
+                most[kind] = min(most[kind], max(0, limit - has[kind]))
+    return _resources(most["vms"], most["cores"], most["memory"], most["disk"], _BANDWIDTH, most["addresses"])
 
 
 def _resources(

@@ -45,10 +45,15 @@ def with_key(services: Services, address: str, blob: bytes) -> Viewed | None:
 
 
 def with_api_key(services: Services, address: str, key: str) -> Viewed | None:
-    """The VM at the public `address` (IPv4 or IPv6), when the API key speaks for its account."""
+    """The VM at the public `address` (IPv4 or IPv6), when the API key speaks for its account.
+
+    A read-only key opens none.
+    """
     owner = _NOBODY
     with suppress(Fault):
-        owner = authenticate(services, key).id
+        speaker = authenticate(services, key)
+        # whoever has a console can type into it
+        owner = _NOBODY if speaker.read_only else speaker.account.id
     with services.store.reading() as session:
         vm = session.scalar(_at(address).where(Vm.account_id == owner))
         return None if vm is None else _viewed(vm)

@@ -60,7 +60,7 @@ def show(record: Datacenter, opened: list[int]) -> Struct:
     }
 
 
-@method("hosting.datacenter.list", returns="array")
+@method("hosting.datacenter.list", returns="array", changes=False)
 def list_(call: Call, opts: DatacenterListOptions | None = None) -> list[Struct]:
     """List the datacenters."""
     query = paged(matching(select(Datacenter), opts, COLUMNS), opts, COLUMNS)

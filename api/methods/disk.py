@@ -7,17 +7,19 @@ from pydantic import Field
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from api.methods import operation, room
+from api.methods import operation, quota, room
 from api.methods.call import Call, Struct
 from api.methods.faults import Cause, Object, not_found, refuse
 from api.methods.filters import Columns, IntFilter, Page, Pattern, TextFilter, counted, matching, paged
+from api.methods.ids import DatacenterId, DiskId, SnapshotId
 from api.methods.lookup import check_free, datacenter, open_datacenter, own, source_disk
-from api.methods.parameters import Id, Int, Parameters, Text
+from api.methods.parameters import Int, Parameters, Text
 from api.methods.snapshotprofile import show as show_profile
 from api.methods.table import method
 from api.operations.disk import volume_name
 from api.operations.jobs import Planned
 from api.operations.migration.copying import WAIT_SYNC
+from api.operations.quota import coming_size
 from api.store.models import Datacenter, Disk
 
 # a guest brings its own kernel: these are the ways to boot it that the API has names for
@@ -31,7 +33,7 @@ Cmdline = Text | dict[str, str | bool]
 class DiskSpec(Parameters):
     """The disk of ``hosting.disk.create``."""
 
-    datacenter_id: Id
+    datacenter_id: DatacenterId
     name: Text | None = None
     size: Int | None = None
     type: Text = "data"
@@ -43,7 +45,7 @@ class DiskSpec(Parameters):
 class DiskFromSpec(DiskSpec):
     """The disk of ``hosting.disk.create_from``; in its source's datacenter unless another is named."""
 
-    datacenter_id: Id | None = None  # type: ignore[assignment]
+    datacenter_id: DatacenterId | None = None  # type: ignore[assignment]
 
 
 class DiskUpdate(Parameters):
@@ -119,22 +121,22 @@ def _visible(call: Call, opts: DiskCountOptions | None) -> Select[Disk]:
     return matching(select(Disk).where(Disk.account_id == call.account.id), opts, _COLUMNS)
 
 
-@method("hosting.disk.list", "array")
+@method("hosting.disk.list", "array", changes=False)
 def list_(call: Call, opts: DiskListOptions | None = None) -> list[Struct]:
     """List disks."""
     with call.store.reading() as session:
         return [show(call, disk) for disk in session.scalars(paged(_visible(call, opts), opts, _COLUMNS))]
 
 
-@method("hosting.disk.count", "int")
+@method("hosting.disk.count", "int", changes=False)
 def count(call: Call, opts: DiskCountOptions | None = None) -> int:
     """Count disks."""
     with call.store.reading() as session:
         return counted(session, _visible(call, opts))
 
 
-@method("hosting.disk.info", "struct")
-def info(call: Call, disk_id: Id) -> Struct:
+@method("hosting.disk.info", "struct", changes=False)
+def info(call: Call, disk_id: DiskId) -> Struct:
     """Get information about a disk; an image's disk may be asked for too."""
     with call.store.reading() as session:
         return show(call, source_disk(session, call, disk_id))
@@ -150,7 +152,7 @@ def create(call: Call, disk_spec: DiskSpec) -> Struct:
 
 
 @method("hosting.disk.create_from", "struct")
-def create_from(call: Call, disk_spec: DiskFromSpec, src_disk_id: Id) -> Struct:
+def create_from(call: Call, disk_spec: DiskFromSpec, src_disk_id: DiskId) -> Struct:
     """Create a disk with the content of another one; `type` "snapshot" makes a snapshot of it.
 
     Returns a disk_create operation.
@@ -173,7 +175,7 @@ def create_from(call: Call, disk_spec: DiskFromSpec, src_disk_id: Id) -> Struct:
 
 
 @method("hosting.disk.update", "struct")
-def update(call: Call, disk_id: Id, spec: DiskUpdate) -> Struct:
+def update(call: Call, disk_id: DiskId, spec: DiskUpdate) -> Struct:
     """Change a disk: its name, its size (never smaller), its kernel. Returns a disk_update operation."""
     with call.store.writing() as session:
         disk = own(session, call, Disk, disk_id)
@@ -189,6 +191,7 @@ def update(call: Call, disk_id: Id, spec: DiskUpdate) -> Struct:
                     f"size: disk#{disk.id} is {disk.size} MiB and cannot shrink",
                     "size",
                 )
+            quota.check_growth(session, call, disk, disk=spec.size)
         if spec.name is not None:
             disk.name = _checked_name(spec.name)
         if spec.kernel is not None:
@@ -202,7 +205,7 @@ def update(call: Call, disk_id: Id, spec: DiskUpdate) -> Struct:
 
 
 @method("hosting.disk.delete", "struct")
-def delete(call: Call, disk_id: Id) -> Struct:
+def delete(call: Call, disk_id: DiskId) -> Struct:
     """Erase a disk, which must be detached. Returns a disk_delete operation."""
     with call.store.writing() as session:
         disk = own(session, call, Disk, disk_id)
@@ -211,7 +214,7 @@ def delete(call: Call, disk_id: Id) -> Struct:
 
 
 @method("hosting.disk.migrate", "struct")
-def migrate(call: Call, disk_id: Id, target_dc: Id) -> Struct:
+def migrate(call: Call, disk_id: DiskId, target_dc: DatacenterId) -> Struct:
     """Migrate a detached disk, with its snapshots, to another datacenter. Returns a hosting_migration_disk
     operation."""
     with call.store.writing() as session:
@@ -236,15 +239,15 @@ def migrate(call: Call, disk_id: Id, target_dc: Id) -> Struct:
         return operation.accept(session, call, planned, *snapshots, datacenter_id=target.id)
 
 
-@method("hosting.disk.list_kernels", "struct")
-def list_kernels(call: Call, datacenter_id: Id) -> Struct:
+@method("hosting.disk.list_kernels", "struct", changes=False)
+def list_kernels(call: Call, datacenter_id: DatacenterId) -> Struct:
     """List the kernels that a disk may be booted with, by flavour."""
     with call.store.reading() as session:
         datacenter(session, datacenter_id)
     return {flavour: list(names) for flavour, names in KERNELS.items()}
 
 
-@method("hosting.disk.list_options", "struct")
+@method("hosting.disk.list_options", "struct", changes=False)
 def list_options(_call: Call, kernel_version: Text) -> Struct:
     """List the options that a kernel may be given: none, because a guest boots its own."""
     _checked_kernel(kernel_version)
@@ -283,6 +286,7 @@ def make_record(
     name = spec.name
     if name is None:
         name = default_name or f"disk_{int(time.time())}"
+    quota.check(session, call, disk=size)
     inherited = source if source is not None else Disk()
     disk = Disk(
         account_id=call.account.id,
@@ -357,7 +361,7 @@ def snapshot_of(session: Session, call: Call, snapshot_id: int) -> tuple[Disk, D
 
 
 @method("hosting.disk.rollback_from", "struct")
-def rollback_from(call: Call, snapshot_id: Id) -> Struct:
+def rollback_from(call: Call, snapshot_id: SnapshotId) -> Struct:
     """Put a detached disk back to what its snapshot holds. Returns a disk_rollback_from operation."""
     with call.store.writing() as session:
         snapshot, disk = snapshot_of(session, call, snapshot_id)
@@ -368,6 +372,7 @@ def rollback_from(call: Call, snapshot_id: Id) -> Struct:
                 f"disk#{disk.id} associated with snapshot#{snapshot.id} is attached",
                 "snapshot_id",
             )
+        quota.check_growth(session, call, disk, disk=coming_size(session, snapshot))
         return operation.accept(
             session,
             call,

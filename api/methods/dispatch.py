@@ -3,24 +3,40 @@
 import hmac
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, or_, select
 
 from api.methods.call import Call, Services
-from api.methods.faults import Cause, Fault, Object, refuse, unknown_method
+from api.methods.faults import Cause, Fault, Object, read_only, refuse, too_many, unknown_method
+from api.methods.pace import Pace
 from api.methods.table import Method, lookup
 from api.operations.jobs import DryRunPassed
 from api.store.keys import digest
-from api.store.models import Account, ApiKey
+from api.store.models import Account, ApiKey, now
 
 _KEY = re.compile(r"[a-z0-9]{24}\Z")
 _DRY_RUN = "--dry-run"
+_ACCOUNT = Account.__table__
 _SPEAKS_FOR = (
-    select(Account, ApiKey.digest)
-    .join(ApiKey)
-    .where(ApiKey.digest == bindparam("wanted"), ApiKey.date_revoked.is_(None))
+    select(_ACCOUNT, ApiKey.digest, ApiKey.id.label("key_id"), ApiKey.read_only)
+    .join_from(_ACCOUNT, ApiKey)
+    .where(
+        ApiKey.digest == bindparam("wanted"),
+        ApiKey.date_revoked.is_(None),
+        or_(ApiKey.date_expires.is_(None), ApiKey.date_expires > bindparam("at")),
+    )
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Who calls: the account, and the key that speaks for it; without a key, nobody."""
+
+    account: Account
+    key_id: int | None = None
+    read_only: bool = False
 
 
 class Dispatcher:
@@ -28,6 +44,8 @@ class Dispatcher:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        limits = services.limits
+        self._pace = Pace(limits.requests_per_second, limits.requests_burst)
 
     def __call__(self, name: str, arguments: Sequence[Any], remote_address: str, root: str = "") -> Any:
         """The answer of the method served as `name`; `root` is the URL that the caller reaches ``/`` by."""
@@ -35,9 +53,10 @@ class Dispatcher:
         if method is None:
             raise unknown_method(name)
         given = list(arguments)
-        account = self._authenticate(method, given)
+        speaker = self._authenticate(method, given)
+        self._check_right(method, speaker)
         dry_run = _take_dry_run(given)
-        call = Call(account, remote_address, self._services, dry_run, root)
+        call = Call(speaker.account, remote_address, self._services, dry_run, root)
         if dry_run:
             return [
                 {"reason": fault.text, "attr": list(fault.fields), "error": fault.code}
@@ -45,21 +64,31 @@ class Dispatcher:
             ]
         return method.function(call, *method.bind(given))
 
-    def _authenticate(self, method: Method, given: list[Any]) -> Account:
+    def _check_right(self, method: Method, speaker: Speaker) -> None:
+        if speaker.key_id is None:
+            return
+        seconds = self._pace.wait(speaker.key_id)
+        if seconds > 0:
+            raise too_many(seconds)
+        # a dry run too: it is the call that is not allowed
+        if speaker.read_only and method.changes:
+            raise read_only(method.name)
+
+    def _authenticate(self, method: Method, given: list[Any]) -> Speaker:
         if not method.takes_key:
-            return Account()
+            return Speaker(Account())
         if not given:
             raise refuse(
                 Object.METHOD, Cause.BADPARAMETER, f"{method.name} takes the API key as its first argument"
             )
         key = given.pop(0)
         if not method.checks_key:
-            return Account()
+            return Speaker(Account())
         return authenticate(self._services, key)
 
 
-def authenticate(services: Services, key: Any) -> Account:
-    """The account that `key` speaks for; raises a `Fault` that tells no unknown key from a revoked one."""
+def authenticate(services: Services, key: Any) -> Speaker:
+    """Who speaks with `key`; raises a `Fault` that tells no unknown key from a revoked or an expired one."""
     if not isinstance(key, str):
         raise refuse(Object.STRING, Cause.TYPE, "the API key is a string of 24 characters")
     if not _KEY.match(key):
@@ -68,12 +97,11 @@ def authenticate(services: Services, key: Any) -> Account:
         )
     # the digest is looked up, not the key: how long that takes tells nothing about any key
     wanted = digest(key)
-    with services.store.reading() as session:
-        found = session.execute(_SPEAKS_FOR, {"wanted": wanted}).one_or_none()
+    found = services.store.row(_SPEAKS_FOR, {"wanted": wanted, "at": now()})
     if found is None or not hmac.compare_digest(found.digest, wanted):
         raise refuse(Object.ACCOUNT, Cause.NORIGHT, "Invalid API key")
-    account: Account = found.Account
-    return account
+    account = Account(**{column.key: found._mapping[column.key] for column in _ACCOUNT.columns})
+    return Speaker(account, found.key_id, found.read_only)
 
 
 def _objections(method: Method, call: Call, given: list[Any]) -> list[Fault]:

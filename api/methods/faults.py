@@ -4,6 +4,7 @@ A fault code is six decimal digits ``Q OOO CC``: who is at fault (1 the server, 
 it is about, the cause. The text is ``Error on object : OBJECT_<X> (CAUSE_<Y>) [<free text>]``.
 """
 
+import math
 from enum import IntEnum
 
 
@@ -96,6 +97,21 @@ def not_found(subject: Object, identifier: int) -> Fault:
     """The fault for an id that does not exist, or belongs to somebody else: the two must not be told
     apart."""
     return refuse(subject, Cause.NOTFOUND, f"{_KINDS[subject]} '{identifier}' doesn't exist.")
+
+
+def read_only(method: str) -> Fault:
+    """The fault for a read-only key that calls what changes something.
+
+    Not about the account: clients take that for an unknown key.
+    """
+    return refuse(Object.METHOD, Cause.NORIGHT, f"{method} changes something, and the API key is read-only")
+
+
+def too_many(seconds: float) -> Fault:
+    """The fault for a key that calls too often, and may again in `seconds`."""
+    # never less than it is
+    reason = f"too many requests with this API key: try again in {math.ceil(seconds * 100) / 100} seconds"
+    return refuse(Object.METHOD, Cause.TOOMANY, reason)
 
 
 def unknown_method(name: str) -> Fault:

@@ -8,14 +8,15 @@ from sqlalchemy import Select, case, select
 from sqlalchemy.orm import Session
 
 from api.methods import ip as ips
-from api.methods import operation, room
+from api.methods import operation, quota, room
 from api.methods.call import Call, Struct
 from api.methods.faults import Cause, Object, refuse
 from api.methods.filters import Columns, IntFilter, Page, TextFilter, counted, matching, paged
+from api.methods.ids import DatacenterId, IfaceId, VlanId
 from api.methods.lookup import check_free, check_open, open_datacenter, own
-from api.methods.parameters import Double, Id, IpVersion, Parameters, Text
+from api.methods.parameters import Double, IpVersion, Parameters, Text
 from api.methods.table import method
-from api.operations.addresses import give, give_private
+from api.operations.addresses import give, give_private, given
 from api.operations.jobs import Planned
 from api.store.models import Iface, Ip, Vlan
 from hypervisor.network.errors import SubnetExhausted
@@ -26,10 +27,10 @@ Bandwidth = Annotated[Double, Field(gt=0, le=10_000_000)]
 class IfaceDescription(Parameters):
     """The interface of ``hosting.iface.create``; on a vlan it is private, and `ip` may be chosen."""
 
-    datacenter_id: Id
+    datacenter_id: DatacenterId
     ip_version: IpVersion = 4
     bandwidth: Bandwidth = 102400.0
-    vlan: Id | None = None
+    vlan: VlanId | None = None
     ip: Text | None = None
 
 
@@ -89,7 +90,7 @@ def _visible(call: Call, opts: IfaceCountOptions | None) -> Select[Iface]:
     return matching(query, opts, _COLUMNS)
 
 
-@method("hosting.iface.list", "array")
+@method("hosting.iface.list", "array", changes=False)
 def list_(call: Call, opts: IfaceListOptions | None = None) -> list[Struct]:
     """List network interfaces."""
     with call.store.reading() as session:
@@ -98,15 +99,15 @@ def list_(call: Call, opts: IfaceListOptions | None = None) -> list[Struct]:
         ]
 
 
-@method("hosting.iface.count", "int")
+@method("hosting.iface.count", "int", changes=False)
 def count(call: Call, opts: IfaceCountOptions | None = None) -> int:
     """Count network interfaces."""
     with call.store.reading() as session:
         return counted(session, _visible(call, opts))
 
 
-@method("hosting.iface.info", "struct")
-def info(call: Call, iface_id: Id) -> Struct:
+@method("hosting.iface.info", "struct", changes=False)
+def info(call: Call, iface_id: IfaceId) -> Struct:
     """Get information about a network interface."""
     with call.store.reading() as session:
         return show(own(session, call, Iface, iface_id))
@@ -131,8 +132,10 @@ def create(call: Call, iface_spec: IfaceDescription) -> Struct:
                 raise refuse(
                     Object.IP, Cause.BADPARAMETER, "ip: an address can be chosen on a vlan only", "ip"
                 )
+            quota.check(session, call, addresses=given(iface_spec.ip_version))
             addresses = give(session, iface, datacenter, iface_spec.ip_version)
         else:
+            quota.check(session, call, addresses=1)
             addresses = _private(session, iface_spec, iface, vlan)
         planned = Planned("iface_create", iface_id=iface.id, ip_id=addresses[0].id)
         return operation.accept(session, call, planned, *([] if vlan is None else [f"vlan:{vlan.id}"]))
@@ -167,7 +170,7 @@ def _check_private(session: Session, text: str, vlan: Vlan) -> None:
 
 
 @method("hosting.iface.update", "struct")
-def update(call: Call, iface_id: Id, iface_spec: IfaceUpdate) -> Struct:
+def update(call: Call, iface_id: IfaceId, iface_spec: IfaceUpdate) -> Struct:
     """Change the bandwidth of a network interface. Returns an iface_update operation."""
     with call.store.writing() as session:
         iface = own(session, call, Iface, iface_id)
@@ -176,7 +179,7 @@ def update(call: Call, iface_id: Id, iface_spec: IfaceUpdate) -> Struct:
 
 
 @method("hosting.iface.delete", "struct")
-def delete(call: Call, iface_id: Id) -> Struct:
+def delete(call: Call, iface_id: IfaceId) -> Struct:
     """Delete a network interface, which must be detached, with its addresses. Returns an iface_delete
     operation."""
     with call.store.writing() as session:
@@ -186,7 +189,7 @@ def delete(call: Call, iface_id: Id) -> Struct:
 
 
 @method("hosting.iface.migrate", "struct")
-def migrate(call: Call, iface_id: Id, target_dc: Id) -> Struct:
+def migrate(call: Call, iface_id: IfaceId, target_dc: DatacenterId) -> Struct:
     """Migrate a detached network interface to another datacenter, where it has new addresses. Returns a
     hosting_migration_iface operation."""
     with call.store.writing() as session:

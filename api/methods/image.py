@@ -6,7 +6,8 @@ from sqlalchemy.orm import contains_eager
 from api.methods.call import Call, Struct
 from api.methods.faults import Object, not_found
 from api.methods.filters import Columns, IntFilter, Page, TextFilter, matching, paged
-from api.methods.parameters import Date, Id
+from api.methods.ids import ImageId
+from api.methods.parameters import Date
 from api.methods.table import method
 from api.store.models import Disk, Image
 
@@ -65,7 +66,7 @@ def _images() -> Select[Image]:
     return select(Image).join(Image.disk).options(contains_eager(Image.disk))
 
 
-@method("hosting.image.list", returns="array")
+@method("hosting.image.list", returns="array", changes=False)
 def list_(call: Call, opts: ImageListOptions | None = None) -> list[Struct]:
     """List the images that a system disk can be created from."""
     query = paged(matching(_images(), opts, COLUMNS), opts, COLUMNS)
@@ -73,8 +74,8 @@ def list_(call: Call, opts: ImageListOptions | None = None) -> list[Struct]:
         return [show(record) for record in session.scalars(query)]
 
 
-@method("hosting.image.info", returns="struct")
-def info(call: Call, image_id: Id) -> Struct:
+@method("hosting.image.info", returns="struct", changes=False)
+def info(call: Call, image_id: ImageId) -> Struct:
     """Get information about an image."""
     with call.store.reading() as session:
         record = session.scalar(_images().where(Image.id == image_id))

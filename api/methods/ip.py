@@ -19,7 +19,8 @@ from api.methods.filters import (
     matching,
     paged,
 )
-from api.methods.parameters import Date, Id, Parameters, invalid, is_hostname
+from api.methods.ids import IpId
+from api.methods.parameters import Date, Parameters, invalid, is_hostname
 from api.methods.table import method
 from api.operations.jobs import Planned
 from api.store.models import Iface, Ip, Vm
@@ -117,7 +118,7 @@ def _find(call: Call, session: Session, identifier: int) -> Ip:
     return record
 
 
-@method("hosting.ip.list", returns="array")
+@method("hosting.ip.list", returns="array", changes=False)
 def list_(call: Call, opts: IPListOptions | None = None) -> list[Struct]:
     """List IP addresses."""
     query = paged(matching(_of(call), opts, COLUMNS), opts, COLUMNS)
@@ -125,22 +126,22 @@ def list_(call: Call, opts: IPListOptions | None = None) -> list[Struct]:
         return [show(record) for record in session.scalars(query)]
 
 
-@method("hosting.ip.count", returns="int")
+@method("hosting.ip.count", returns="int", changes=False)
 def count(call: Call, opts: IPCountOptions | None = None) -> int:
     """Count IP addresses."""
     with call.store.reading() as session:
         return counted(session, matching(_of(call), opts, COLUMNS))
 
 
-@method("hosting.ip.info", returns="struct")
-def info(call: Call, ip_id: Id) -> Struct:
+@method("hosting.ip.info", returns="struct", changes=False)
+def info(call: Call, ip_id: IpId) -> Struct:
     """Get information about an IP address."""
     with call.store.reading() as session:
         return show(_find(call, session, ip_id))
 
 
 @method("hosting.ip.update", returns="struct")
-def update(call: Call, ip_id: Id, ip_spec: IPUpdate) -> Struct:
+def update(call: Call, ip_id: IpId, ip_spec: IPUpdate) -> Struct:
     """Change the reverse name of an IP address. Returns an ip_update operation."""
     with call.store.writing() as session:
         record = _find(call, session, ip_id)

@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from api.methods.call import Call, check_not_migrating
@@ -23,16 +23,18 @@ _SUBJECTS: dict[type, Object] = {
 
 def own(session: Session, call: Call, model: type[T], identifier: int) -> T:
     """The caller's object `identifier`; raises the NOTFOUND fault. A deleted VM is not there any more."""
-    record = session.get(model, identifier)
-    if record is None or record.account_id != call.account.id or getattr(record, "state", None) == "deleted":
+    # asked for with its owner: how long that takes does not tell that it is somebody else's
+    record = session.scalar(select(model).where(model.id == identifier, model.account_id == call.account.id))
+    if record is None or getattr(record, "state", None) == "deleted":
         raise not_found(_SUBJECTS[model], identifier)
     return record
 
 
 def source_disk(session: Session, call: Call, identifier: int) -> Disk:
     """A disk to create from: the caller's, or an image's. Raises the NOTFOUND fault."""
-    disk = session.get(Disk, identifier)
-    if disk is None or disk.account_id not in (None, call.account.id):
+    visible = or_(Disk.account_id == call.account.id, Disk.account_id.is_(None))
+    disk = session.scalar(select(Disk).where(Disk.id == identifier, visible))
+    if disk is None:
         raise not_found(Object.DISK, identifier)
     return disk
 

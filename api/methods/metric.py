@@ -14,8 +14,9 @@ from sqlalchemy import select
 
 from api.methods.call import Call, Struct
 from api.methods.faults import Cause, Object, refuse
+from api.methods.ids import VmIds
 from api.methods.lookup import own
-from api.methods.parameters import Date, Int, Ints, Parameters, Text, invalid
+from api.methods.parameters import Date, Int, Parameters, Text, invalid
 from api.methods.sampling import Function, sampled
 from api.methods.table import method
 from api.store.metrics import QUERIES
@@ -55,12 +56,12 @@ class MetricQuery(Parameters):
     start: Date
     end: Date
     query: Annotated[Text, _one_of(QUERIES)]
-    resource_id: Annotated[Ints, Field(min_length=1)]
+    resource_id: Annotated[VmIds, Field(min_length=1)]
     resource_type: Annotated[Text, _one_of(("vm",))]
     sampler: Sampler
 
 
-@method("hosting.metric.available", "array")
+@method("hosting.metric.available", "array", changes=False)
 def available(_call: Call) -> list[Struct]:
     """List what hosting.metric.query can be asked, and what its sampler may be."""
     return [
@@ -76,7 +77,7 @@ def available(_call: Call) -> list[Struct]:
     ]
 
 
-@method("hosting.metric.query", "array")
+@method("hosting.metric.query", "array", changes=False)
 def query(call: Call, q: MetricQuery) -> list[Struct]:
     """Get what virtual machines used: a series for each VM and direction, and for each type of network.
 

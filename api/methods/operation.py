@@ -19,7 +19,8 @@ from api.methods.filters import (
     matching,
     paged,
 )
-from api.methods.parameters import Date, Id, Parameters
+from api.methods.ids import OperationId
+from api.methods.parameters import Date, Parameters
 from api.methods.table import method
 from api.operations.cancel import NotCancellable, cancel
 from api.operations.jobs import MIGRATION, Planned
@@ -164,7 +165,7 @@ def _find(call: Call, session: Session, identifier: int) -> Operation:
     return record
 
 
-@method("operation.list", returns="array")
+@method("operation.list", returns="array", changes=False)
 def list_(call: Call, opts: OperationListOptions | None = None) -> list[Struct]:
     """List operations."""
     query = paged(matching(_of(call), opts, COLUMNS), opts, COLUMNS)
@@ -172,22 +173,22 @@ def list_(call: Call, opts: OperationListOptions | None = None) -> list[Struct]:
         return [show(record) for record in session.scalars(query)]
 
 
-@method("operation.count", returns="int")
+@method("operation.count", returns="int", changes=False)
 def count(call: Call, opts: OperationCountOptions | None = None) -> int:
     """Count operations."""
     with call.store.reading() as session:
         return counted(session, matching(_of(call), opts, COLUMNS))
 
 
-@method("operation.info", returns="struct")
-def info(call: Call, operation: Id) -> Struct:
+@method("operation.info", returns="struct", changes=False)
+def info(call: Call, operation: OperationId) -> Struct:
     """Get information about an operation: its step, and why it failed."""
     with call.store.reading() as session:
         return show(_find(call, session, operation))
 
 
 @method("operation.cancel", returns="boolean")
-def cancel_(call: Call, operation: Id) -> bool:
+def cancel_(call: Call, operation: OperationId) -> bool:
     """Cancel an operation that has not begun, with the other operations of the same call.
 
     What they were to create vanishes. A migration can be cancelled until it is finalized, too: its operation

@@ -5,7 +5,7 @@ from api.methods.snapshotprofile import SnapshotProfileListOptions
 from api.methods.table import method
 
 
-@method("paas.snapshotprofile.list", "array")
+@method("paas.snapshotprofile.list", "array", changes=False)
 def list_snapshot_profiles(
     _call: Call,
     opts: SnapshotProfileListOptions | None = None,  # noqa: ARG001 - there is nothing to choose from

@@ -51,7 +51,8 @@ def _no_boolean_double(value: Any) -> Any:
     return value
 
 
-def _listed(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+def listed(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Take one value for an array of it."""
     if isinstance(value, list):
         return check(value)
     try:
@@ -64,11 +65,10 @@ def _listed(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
 
 
 Int = Annotated[int, BeforeValidator(_no_boolean), Field(ge=-MAX_INT - 1, le=MAX_INT)]
-Id = Int
 Text = Annotated[str, Field(max_length=65535)]
 Double = Annotated[float, BeforeValidator(_no_boolean_double), Field(allow_inf_nan=False)]
-Ints = Annotated[list[Int], WrapValidator(_listed), Field(max_length=1000)]
-Texts = Annotated[list[Text], WrapValidator(_listed), Field(max_length=1000)]
+Ints = Annotated[list[Int], WrapValidator(listed), Field(max_length=1000)]
+Texts = Annotated[list[Text], WrapValidator(listed), Field(max_length=1000)]
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
 

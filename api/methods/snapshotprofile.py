@@ -29,7 +29,7 @@ def show(profile: SnapshotProfileSettings) -> Struct:
     }
 
 
-@method("hosting.snapshotprofile.list", "array")
+@method("hosting.snapshotprofile.list", "array", changes=False)
 def list_(call: Call, opts: SnapshotProfileListOptions | None = None) -> list[Struct]:
     """List the snapshot profiles that a disk may have."""
     opts = opts or SnapshotProfileListOptions()

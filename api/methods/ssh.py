@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from api.methods.call import Call, Struct
 from api.methods.faults import Cause, Object, not_found, refuse
 from api.methods.filters import Columns, IntFilter, Page, TextFilter, counted, matching, paged
-from api.methods.parameters import Id, Parameters, Text, invalid
+from api.methods.ids import KeyId
+from api.methods.parameters import Parameters, Text, invalid
 from api.methods.public_key import InvalidPublicKey, parse_public_key
 from api.methods.table import method
 from api.operations.jobs import DryRunPassed
@@ -73,7 +74,7 @@ def _find(call: Call, session: Session, identifier: int) -> SshKey:
     return record
 
 
-@method("hosting.ssh.list", returns="array")
+@method("hosting.ssh.list", returns="array", changes=False)
 def list_(call: Call, opts: SshKeyListOptions | None = None) -> list[Struct]:
     """List the account's SSH keys."""
     query = paged(matching(_of(call), opts, COLUMNS), opts, COLUMNS)
@@ -81,15 +82,15 @@ def list_(call: Call, opts: SshKeyListOptions | None = None) -> list[Struct]:
         return [show(record) for record in session.scalars(query)]
 
 
-@method("hosting.ssh.count", returns="int")
+@method("hosting.ssh.count", returns="int", changes=False)
 def count(call: Call, opts: SshKeyCountOptions | None = None) -> int:
     """Count the account's SSH keys."""
     with call.store.reading() as session:
         return counted(session, matching(_of(call), opts, COLUMNS))
 
 
-@method("hosting.ssh.info", returns="struct")
-def info(call: Call, key_id: Id) -> Struct:
+@method("hosting.ssh.info", returns="struct", changes=False)
+def info(call: Call, key_id: KeyId) -> Struct:
     """Get information about an SSH key, with the key itself."""
     with call.store.reading() as session:
         return show_full(_find(call, session, key_id))
@@ -118,7 +119,7 @@ def create(call: Call, key_spec: SshKeyDescription) -> Struct:
 
 
 @method("hosting.ssh.delete", returns="boolean")
-def delete(call: Call, key_id: Id) -> bool:
+def delete(call: Call, key_id: KeyId) -> bool:
     """Forget an SSH key; the virtual machines that were given it keep it."""
     with call.store.writing() as session:
         session.delete(_find(call, session, key_id))

@@ -12,19 +12,19 @@ from api.methods.schema import struct
 from api.methods.table import Method, Parameter, lookup, method, names
 
 
-@method("system.listMethods", returns="array", takes_key=False)
+@method("system.listMethods", returns="array", takes_key=False, changes=False)
 def list_methods(_call: Call) -> list[str]:
     """List the names of all methods, aliases included."""
     return names()
 
 
-@method("system.methodSignature", returns="array", takes_key=False)
+@method("system.methodSignature", returns="array", takes_key=False, changes=False)
 def method_signature(_call: Call, name: Text) -> list[list[str]]:
     """Get the type that a method returns and the types that it takes, for each number of arguments."""
     return _find(name).signatures
 
 
-@method("system.methodHelp", returns="string", takes_key=False)
+@method("system.methodHelp", returns="string", takes_key=False, changes=False)
 def method_help(_call: Call, name: Text) -> str:
     """Get what a method does, with its parameters."""
     return describe(_find(name))

@@ -35,6 +35,7 @@ class Method:
     returns: str
     takes_key: bool
     checks_key: bool
+    changes: bool
 
     @property
     def help(self) -> str:
@@ -90,11 +91,18 @@ _NAMES: dict[str, Method] = {}
 
 
 def method(
-    name: str, returns: str, *, alias: bool = True, takes_key: bool = True, checks_key: bool = True
+    name: str,
+    returns: str,
+    *,
+    alias: bool = True,
+    takes_key: bool = True,
+    checks_key: bool = True,
+    changes: bool = True,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Enter a function into the table as `name`.
 
     `returns` is the answer's wire type. With `alias`, a name under ``hosting.`` is served without that too.
+    Without `changes`, it changes nothing, and a read-only key may call it; nobody is allowed by an oversight.
     The function's first parameter is the `Call`, the others are the method's, checked by their annotations.
     """
 
@@ -110,6 +118,7 @@ def method(
             returns=returns,
             takes_key=takes_key,
             checks_key=checks_key,
+            changes=changes,
         )
         _TABLE[name] = entry
         for known_as in (name, *aliases):

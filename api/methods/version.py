@@ -7,7 +7,7 @@ from api.methods.table import method
 _API_VERSION = "3.3.42"
 
 
-@method("version.info", returns="struct", checks_key=False)
+@method("version.info", returns="struct", checks_key=False, changes=False)
 def info(_call: Call) -> Struct:
     """Get the version of the API."""
     return {"api_version": _API_VERSION}

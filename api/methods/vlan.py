@@ -11,8 +11,9 @@ from api.methods.call import Call, Struct
 from api.methods.datacenter import show as show_datacenter
 from api.methods.faults import Cause, Object, refuse
 from api.methods.filters import Columns, IntFilter, Page, Pattern, TextFilter, counted, matching, paged
+from api.methods.ids import DatacenterId, VlanId
 from api.methods.lookup import open_datacenter, own
-from api.methods.parameters import Id, Parameters, Text
+from api.methods.parameters import Parameters, Text
 from api.methods.table import method
 from api.operations.jobs import Planned
 from api.operations.vlan import network_name
@@ -25,7 +26,7 @@ class VlanSpec(Parameters):
     """The network of ``hosting.vlan.create``; `subnet` is IPv4 with its prefix."""
 
     name: Text
-    datacenter_id: Id
+    datacenter_id: DatacenterId
     subnet: Text | None = None
     gateway: Text | None = None
 
@@ -70,22 +71,22 @@ def _visible(call: Call, opts: VlanCountOptions | None) -> Select[Vlan]:
     return matching(select(Vlan).where(Vlan.account_id == call.account.id), opts, _COLUMNS)
 
 
-@method("hosting.vlan.list", "array")
+@method("hosting.vlan.list", "array", changes=False)
 def list_(call: Call, opts: VlanListOptions | None = None) -> list[Struct]:
     """List private networks."""
     with call.store.reading() as session:
         return [show(vlan) for vlan in session.scalars(paged(_visible(call, opts), opts, _COLUMNS))]
 
 
-@method("hosting.vlan.count", "int")
+@method("hosting.vlan.count", "int", changes=False)
 def count(call: Call, opts: VlanCountOptions | None = None) -> int:
     """Count private networks."""
     with call.store.reading() as session:
         return counted(session, _visible(call, opts))
 
 
-@method("hosting.vlan.info", "struct")
-def info(call: Call, vlan_id: Id) -> Struct:
+@method("hosting.vlan.info", "struct", changes=False)
+def info(call: Call, vlan_id: VlanId) -> Struct:
     """Get information about a private network."""
     with call.store.reading() as session:
         vlan = own(session, call, Vlan, vlan_id)
@@ -115,7 +116,7 @@ def create(call: Call, vlan_spec: VlanSpec) -> Struct:
 
 
 @method("hosting.vlan.update", "struct")
-def update(call: Call, vlan_id: Id, vlan_spec: VlanUpdate) -> Struct:
+def update(call: Call, vlan_id: VlanId, vlan_spec: VlanUpdate) -> Struct:
     """Rename a private network, or give it another gateway. Returns a vlan_update operation."""
     with call.store.writing() as session:
         vlan = own(session, call, Vlan, vlan_id)
@@ -129,7 +130,7 @@ def update(call: Call, vlan_id: Id, vlan_spec: VlanUpdate) -> Struct:
 
 
 @method("hosting.vlan.delete", "struct")
-def delete(call: Call, vlan_id: Id) -> Struct:
+def delete(call: Call, vlan_id: VlanId) -> Struct:
     """Delete a private network that no interface is on. Returns a vlan_delete operation."""
     with call.store.writing() as session:
         vlan = own(session, call, Vlan, vlan_id)

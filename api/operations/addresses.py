@@ -9,6 +9,11 @@ from api.store.models import Datacenter, Iface, Ip
 from hypervisor.network import allocate, eui64, random_mac
 
 
+def given(version: int) -> int:
+    """How many addresses `give` gives."""
+    return 2 if version == 4 else 1
+
+
 def give(session: Session, iface: Iface, datacenter: Datacenter, version: int) -> list[Ip]:
     """Give the public `iface` a MAC and its addresses: IPv4 and IPv6 for `version` 4, IPv6 alone for 6."""
     _identify(session, iface)

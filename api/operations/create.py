@@ -28,14 +28,16 @@ async def create(run: Run, vm_id: int, disk_id: int | None, iface_id: int | None
     """
     backend = run.backend
     async with run.undone_by(undo, backend, vm_id, disk_id, iface_id):
-        if disk_id is not None:
-            async with run.operation("disk_create") as outcome:
-                await run.step(disks.make_volume, backend, disk_id)
-                outcome.records(lambda session: disks.created(session, disk_id))
-        if iface_id is not None:
-            async with run.operation("iface_create") as outcome:
-                await run.step(ifaces.reserve, backend, iface_id)
-                outcome.records(lambda session: ifaces.created(session, iface_id))
+        # QEMU's tool makes the volume in the time that the addresses take
+        async with run.beside(reserve, backend, iface_id) as reserved:
+            if disk_id is not None:
+                async with run.operation("disk_create") as outcome:
+                    await run.step(disks.make_volume, backend, disk_id)
+                    outcome.records(lambda session: disks.created(session, disk_id))
+            if iface_id is not None:
+                async with run.operation("iface_create") as outcome:
+                    await reserved
+                    outcome.records(lambda session: ifaces.created(session, iface_id))
         async with run.operation("vm_create") as outcome:
             state = await run.step(build, backend, vm_id)
             outcome.records(lambda session: observed(session, vm_id, state))
@@ -63,6 +65,12 @@ async def delete(run: Run, vm_id: int, disk_id: int | None, iface_id: int | None
         if iface_id is not None:
             await run.step(ifaces.release, backend, iface_id)
         outcome.records(lambda session: deleted(session, vm_id, disk_id, iface_id))
+
+
+def reserve(backend: Backend, iface_id: int | None) -> None:
+    """Reserve the addresses of the interface, when there is one to make."""
+    if iface_id is not None:
+        ifaces.reserve(backend, iface_id)
 
 
 def build(backend: Backend, vm_id: int) -> str:

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from dbos import DBOS
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
@@ -64,6 +64,26 @@ class Run:
         ends later, it does not run again.
         """
         return await DBOS.run_step_async({"name": function.__qualname__}, function, *args, **kwargs)
+
+    @asynccontextmanager
+    async def beside(
+        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncIterator[Awaitable[T]]:
+        """Run a step while the block does something else; the block awaits its result.
+
+        When the block is left the step has ended, so that what it did can be undone.
+        """
+        # its number is drawn here: a second execution must find it under the same one
+        step = DBOS.reserve_step()
+        task = asyncio.ensure_future(
+            step.run_async({"name": function.__qualname__}, function, *args, **kwargs)
+        )
+        try:
+            yield task
+        finally:
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # the block's own error may have come before
 
     async def wait(
         self, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
@@ -264,5 +284,4 @@ def fail_job(store: Store, job_id: int, error: Exception) -> None:
 def release_claims(store: Store, job_id: int) -> None:
     """Let the jobs go on that wait for this one."""
     with store.writing() as session:
-        for claim in session.scalars(select(Claim).where(Claim.job_id == job_id)):
-            session.delete(claim)
+        session.execute(delete(Claim).where(Claim.job_id == job_id))

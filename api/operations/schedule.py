@@ -8,15 +8,18 @@ from datetime import UTC, datetime
 from sqlalchemy import String, cast, literal, select
 from sqlalchemy.orm import Session
 
+from api.operations import quota
 from api.operations.disk import volume_name
 from api.operations.jobs import Jobs, Origin, Planned, migrating
-from api.settings import ScheduleSettings, SnapshotProfileSettings
+from api.operations.quota import LimitReached
+from api.settings import AccountLimits, ScheduleSettings, SnapshotProfileSettings
 from api.store.database import Store
 from api.store.models import Account, Disk, now
 
 log = logging.getLogger(__name__)
 
 _ORIGIN = "snapshot profile"
+_UNLIMITED = AccountLimits()
 
 
 def period(moment: datetime, every: int) -> int:
@@ -33,11 +36,14 @@ class Schedules:
         jobs: Jobs,
         profiles: Sequence[SnapshotProfileSettings],
         clock: Callable[[], datetime] = now,
+        limits: AccountLimits = _UNLIMITED,
     ) -> None:
+        """`limits` are those of an account that has none of its own; what is over them is not taken."""
         self._store = store
         self._jobs = jobs
         self._profiles = {profile.id: profile for profile in profiles}
         self._clock = clock
+        self._limits = limits
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
 
@@ -89,10 +95,21 @@ class Schedules:
             )
         )
         current = period(moment, schedule.every)
-        if not versions or period(versions[0].date_created, schedule.every) < current:
+        due = not versions or period(versions[0].date_created, schedule.every) < current
+        if due and self._may(session, disk, schedule):
             versions.insert(0, self._take(session, disk, schedule, moment))
         for old in versions[schedule.kept :]:
             self._submit(session, old, "disk_delete", [f"disk:{old.id}"])
+
+    def _may(self, session: Session, disk: Disk, schedule: ScheduleSettings) -> bool:
+        if disk.account_id is None:
+            return False
+        try:
+            quota.reserve(session, disk.account_id, self._limits, disk=disk.size)
+        except LimitReached as reached:
+            log.warning("no snapshot %r is taken of disk#%d: %s", schedule.name, disk.id, reached)
+            return False
+        return True
 
     def _take(self, session: Session, disk: Disk, schedule: ScheduleSettings, moment: datetime) -> Disk:
         snapshot = Disk(

@@ -47,5 +47,6 @@ def first_account(session: Session, settings: Settings) -> str | None:
         session.flush()
         return key
     # who names a revoked key in the settings wants it back
-    known.date_revoked = None
+    known.date_revoked = known.date_expires = None
+    known.read_only = False
     return None

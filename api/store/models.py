@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, Double, ForeignKey, Index, MetaData, String, UniqueConstraint, and_, text
+from sqlalchemy import JSON, Double, ForeignKey, Index, MetaData, String, UniqueConstraint, and_, false, text
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -57,6 +57,8 @@ class Account(Record):
     handle: Mapped[str] = mapped_column(String(64), unique=True)
     fullname: Mapped[str] = mapped_column(String(255), default="")
     date_created: Mapped[datetime] = _created()
+    # what it may have of a kind, where that differs from the settings; None is no limit
+    limits: Mapped[dict[str, Any] | None]
 
 
 class ApiKey(Record):
@@ -69,6 +71,8 @@ class ApiKey(Record):
     label: Mapped[str] = mapped_column(String(255), default="")
     date_created: Mapped[datetime] = _created()
     date_revoked: Mapped[datetime | None]
+    date_expires: Mapped[datetime | None]  # from then on it is an unknown one
+    read_only: Mapped[bool] = mapped_column(default=False, server_default=false())
     account: Mapped[Account] = relationship(lazy="joined", innerjoin=True)
 
 
@@ -135,7 +139,12 @@ class Disk(Record):
     date_created: Mapped[datetime] = _created()
     date_updated: Mapped[datetime] = _updated()
     snapshots: Mapped[list["Disk"]] = relationship(
-        primaryjoin=lambda: and_(Disk.id == foreign(remote(Disk.source_id)), remote(Disk.type) == "snapshot"),
+        # those that others made of an image's disk are theirs
+        primaryjoin=lambda: and_(
+            Disk.id == foreign(remote(Disk.source_id)),
+            Disk.account_id == remote(Disk.account_id),
+            remote(Disk.type) == "snapshot",
+        ),
         order_by=lambda: remote(Disk.id),
         lazy="selectin",
         join_depth=1,

@@ -4,7 +4,7 @@ from sqlalchemy import column, inspect, select, table
 
 from api.store.database import Store
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest revision in `api.store.migrations`: a database that has it needs no upgrade, and Alembic, which
 only an upgrade needs, is 11 MiB."""
 

@@ -11,6 +11,7 @@ import libvirt
 from lxml import etree
 from lxml.builder import E
 
+from hypervisor.domain import orphans
 from hypervisor.domain.power import lookup
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import NoDomain, Unavailable, explained
@@ -23,6 +24,8 @@ FLAGS = (
     # a guest that writes faster than the mirror would never let it end
     | libvirt.VIR_DOMAIN_BLOCK_COPY_SYNCHRONOUS_WRITES
 )
+# what libvirt says of a disk that has an orphan: QEMU cannot open the copy, or there is a job already
+_LEFT = (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
 # all in seconds
 _LOOK = 1.0  # how often another's job is looked at
 _END = 60.0  # how long the end of a job may take
@@ -54,7 +57,17 @@ def start(
     domain: libvirt.virDomain, target: str, copy: Path, form: str = "qcow2", bandwidth: int = 0
 ) -> None:
     """Begin to mirror the disk into the existing volume `copy` of format `form`, at `bandwidth` bytes/s at
-    most; 0 is unlimited. What the volume held is overwritten."""
+    most; 0 is unlimited. What the volume held is overwritten, and what a libvirtd left that was killed in
+    this is ended."""
+    try:
+        _start(domain, target, copy, form, bandwidth)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in _LEFT or not orphans.clear(domain, target):
+            raise
+        _start(domain, target, copy, form, bandwidth)
+
+
+def _start(domain: libvirt.virDomain, target: str, copy: Path, form: str, bandwidth: int) -> None:
     destination = E.disk(E.source(file=str(copy)), E.driver(type=form), type="file")
     limits = {"bandwidth": bandwidth} if bandwidth else None
     domain.blockCopy(target, etree.tostring(destination, encoding="unicode"), limits, FLAGS)

@@ -7,7 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+from hypervisor.connection import answers
 from hypervisor.lab import find
+from tests.service.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,9 +42,18 @@ class OwnLab:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the lab's libvirtd."""
+        self._outlive_first_second()
+        os.kill(self._libvirtd(), number)
+
+    def settled(self) -> None:
+        """Wait for the successor of a libvirtd that was killed, until it may be killed at once."""
+        until(lambda: answers(self.uri), 20, "the lab's next libvirtd answers")
+        self._answered = time.monotonic()
+        self._outlive_first_second()
+
+    def _outlive_first_second(self) -> None:
         # a lab takes a libvirtd that ends in its first second for one that cannot run
         time.sleep(max(0.0, self._answered + 1 - time.monotonic()))
-        os.kill(self._libvirtd(), number)
 
     def end(self) -> None:
         """End the lab."""

@@ -1,8 +1,10 @@
 """Disks of running machines moved to another pool."""
 
 import asyncio
+import contextlib
 import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import libvirt
 import pytest
 
 from hypervisor.connection import Connection
-from hypervisor.domain import hotplug, jobs, mirror, power, standstill
+from hypervisor.domain import hotplug, jobs, mirror, monitor, orphans, power, standstill
 from hypervisor.domain.mirror import MachineStopped, Mirror, MirrorLost, copying, switching
 from hypervisor.domain.power import State
 from hypervisor.domain.spec import DiskSpec, DomainSpec
@@ -477,6 +479,66 @@ def test_libvirtd_is_killed(tmp_path: Path) -> None:
     finally:
         lasting.stop()
         lab.end()
+
+
+def test_a_copy_that_is_open_already(make_machine: Callable[..., Machine]) -> None:
+    """As a libvirtd leaves it that is killed between opening the copy in QEMU and writing that down."""
+    machine = make_machine()
+    storage, form = "libvirt-90-storage", "libvirt-90-format"
+    copy = str(machine.mirrors[0].copy)
+    monitor.ask(machine.domain, "blockdev-add", **{"driver": "file", "node-name": storage, "filename": copy})
+    monitor.ask(machine.domain, "blockdev-add", **{"driver": "qcow2", "node-name": form, "file": storage})
+    before = nodes(machine)
+    machine.begin(SLOW)
+    assert machine.jobs == 1
+    assert before - nodes(machine) == {storage, form}
+    mirror.abandon(machine.connection, machine.uuid, machine.mirrors)
+    assert nodes(machine) == before - {storage, form}
+    assert not orphans.clear(machine.domain, "vda")
+
+
+def nodes(machine: Machine) -> set[str]:
+    return {one["node-name"] for one in monitor.ask(machine.domain, "query-named-block-nodes", flat=True)}
+
+
+def test_libvirtd_is_killed_while_mirrors_begin(tmp_path: Path) -> None:
+    """Whatever it left in QEMU, they begin the second time, and nothing is open once they are abandoned."""
+    lab = OwnLab(f"test-begin-{os.getpid()}", tmp_path / "lab")
+    lab.start()
+    lasting = Connection(lab.uri)
+    lasting.start()
+    chance = random.Random(17)
+    try:
+        uuid = "5a7b1c9e-52a0-4f0a-9d5c-0123456789ad"
+        disks = [image(tmp_path / f"{name}.qcow2", "write -P 7 0 20M") for name in "ab"]
+        targets = tuple(DiskSpec(f"ua-{one.stem}", one, f"vd{one.stem}") for one in disks)
+        spec = DomainSpec(uuid, "killed", 1, 1, 64, 64, False, disks=targets)
+        power.define(lasting.handle(wait=10), spec)
+        power.start(lasting.handle(), uuid)
+        before = nodes(Machine(lasting.handle(), spec, []))
+        for number in range(4):
+            mirrors = [Mirror(one, image(tmp_path / f"{one.stem}{number}.qcow2")) for one in disks]
+            machine = Machine(lasting.handle(wait=10), spec, mirrors)
+            lab.settled()
+            begun = threading.Thread(target=_begin_in_vain, args=(machine,))
+            killed = threading.Timer(chance.uniform(0, 0.05), lab.signal, (signal.SIGKILL,))
+            begun.start()
+            killed.start()
+            begun.join()
+            killed.join()
+            machine = Machine(lasting.handle(wait=10), spec, mirrors)
+            machine.begin(SLOW)
+            assert machine.jobs == 2
+            mirror.abandon(lasting.handle(), uuid, mirrors)
+            assert nodes(machine) == before
+    finally:
+        lasting.stop()
+        lab.end()
+
+
+def _begin_in_vain(machine: Machine) -> None:
+    with contextlib.suppress(Unavailable):
+        machine.begin(SLOW)
 
 
 def test_a_machine_left_standing_goes_on_when_its_mirrors_are_abandoned(

@@ -41,6 +41,8 @@ api.methods.load()
 ALICE = "alice".ljust(24, "0")
 BOB = "bob".ljust(24, "0")
 REVOKED = "revoked".ljust(24, "0")
+EXPIRED = "expired".ljust(24, "0")
+READER = "reader".ljust(24, "0")
 UNKNOWN = "unknown".ljust(24, "0")
 OWN = "qemu:///system"
 
@@ -168,7 +170,7 @@ class World:
 
 
 def begin(store: Store) -> None:
-    """Make the accounts of Alice and Bob, their keys, and three datacenters."""
+    """Make the accounts of Alice and Bob, their keys, good and bad, and three datacenters."""
     with store.writing() as session:
         session.add_all([Account(handle="ALICE-GANDI"), Account(handle="BOB-GANDI")])
         session.flush()
@@ -177,6 +179,8 @@ def begin(store: Store) -> None:
                 ApiKey(account_id=1, digest=digest(ALICE)),
                 ApiKey(account_id=2, digest=digest(BOB)),
                 ApiKey(account_id=1, digest=digest(REVOKED), date_revoked=now()),
+                ApiKey(account_id=1, digest=digest(EXPIRED), date_expires=now()),
+                ApiKey(account_id=1, digest=digest(READER), read_only=True),
                 datacenter("FR-SD5", "FR", "Bissy", "France"),
                 datacenter("LU-BI1", "LU", "Bissen", "Luxembourg"),
                 datacenter("US-BA1", "US", "Baltimore", "United States", iaas_closed_for="ALL"),

@@ -216,9 +216,14 @@ def test_a_key_of_the_settings_works_again_after_its_revocation(store: Store, de
     named = defaults.model_copy(update={"api_key": KEY})
     enter(store, named)
     with store.writing() as session:
-        session.scalars(select(ApiKey)).one().date_revoked = now()
+        key = session.scalars(select(ApiKey)).one()
+        key.date_revoked = key.date_expires = now()
+        key.read_only = True
     assert works(store, KEY) is None
     assert enter(store, defaults) is None
     assert works(store, KEY) is None
     assert enter(store, named) is None
     assert works(store, KEY) == "LOCAL-GANDI"
+    with store.reading() as session:
+        key = session.scalars(select(ApiKey)).one()
+        assert (key.date_expires, key.read_only) == (None, False)

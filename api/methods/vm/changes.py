@@ -5,8 +5,9 @@ from typing import Any
 from api.methods import operation
 from api.methods.call import Call, Struct
 from api.methods.faults import Cause, Object, refuse
+from api.methods.ids import VmId
 from api.methods.lookup import coming_state, own
-from api.methods.parameters import Id
+from api.methods.quota import check_growth
 from api.methods.table import method
 from api.methods.vm.creation import check_resources, hashed
 from api.methods.vm.parameters import VMUpdate
@@ -15,7 +16,7 @@ from api.store.models import Vm
 
 
 @method("hosting.vm.update", "struct")
-def update(call: Call, vm_id: Id, update_spec: VMUpdate) -> Struct:
+def update(call: Call, vm_id: VmId, update_spec: VMUpdate) -> Struct:
     """Change a virtual machine: memory live up to `vm_max_memory`, more cores live, fewer at the next start.
 
     A new `vm_max_memory`, or more memory than it, restarts a running VM. The password is set by the guest
@@ -35,6 +36,13 @@ def update(call: Call, vm_id: Id, update_spec: VMUpdate) -> Struct:
         given.pop("shares", None)
         changes = _with_ceiling(vm, given)
         check_resources(call, changes.get("cores", vm.cores), changes.get("vm_max_memory", vm.vm_max_memory))
+        check_growth(
+            session,
+            call,
+            vm,
+            cores=changes.get("cores", vm.cores),
+            memory=changes.get("vm_max_memory", vm.vm_max_memory),
+        )
         return operation.accept(
             session,
             call,

@@ -7,15 +7,15 @@ from typing import Any
 from passlib.hash import sha512_crypt
 from sqlalchemy.orm import Session
 
-from api.methods import operation
+from api.methods import operation, quota
 from api.methods.call import Call, Struct
 from api.methods.disk import DiskFromSpec, make_record
 from api.methods.faults import Cause, Object, refuse
+from api.methods.ids import DiskId
 from api.methods.lookup import open_datacenter, own, source_disk
-from api.methods.parameters import Id
 from api.methods.table import method
 from api.methods.vm.parameters import BootParameters, VMCreateFromDescription, VMDescription
-from api.operations.addresses import give
+from api.operations.addresses import give, given
 from api.operations.jobs import Planned
 from api.store.models import Datacenter, Disk, Iface, SshKey, Vm
 
@@ -47,7 +47,7 @@ def create(call: Call, vm_spec: VMDescription) -> list[Struct]:
 
 @method("hosting.vm.create_from", "array")
 def create_from(
-    call: Call, vm_spec: VMCreateFromDescription, disk_spec: DiskFromSpec, src_disk_id: Id
+    call: Call, vm_spec: VMCreateFromDescription, disk_spec: DiskFromSpec, src_disk_id: DiskId
 ) -> list[Struct]:
     """Create a disk from another one, or from an image's, and a virtual machine on it.
 
@@ -105,6 +105,7 @@ def _submit(
 def _record(session: Session, call: Call, spec: VMCreateFromDescription) -> Vm:
     most = max(spec.memory, spec.vm_max_memory or max(_LEAST_MAX_MEMORY, spec.memory))
     check_resources(call, spec.cores, most)
+    quota.check(session, call, vms=1, cores=spec.cores, memory=most)
     vm = Vm(
         account_id=call.account.id,
         datacenter_id=spec.datacenter_id,
@@ -162,6 +163,7 @@ def _interface(
             vm_id=vm.id,
             num=0,
         )
+        quota.check(session, call, addresses=given(spec.ip_version))
         ips = give(session, iface, datacenter, spec.ip_version)
         return iface, Planned("iface_create", iface_id=iface.id, ip_id=ips[0].id)
     iface = own(session, call, Iface, spec.iface_id)

@@ -2,17 +2,18 @@
 
 from sqlalchemy.orm import Session
 
-from api.methods import operation
+from api.methods import operation, quota
 from api.methods.call import Call, Struct
 from api.methods.disk import snapshot_of
 from api.methods.faults import Cause, Object, refuse
+from api.methods.ids import DiskId, IfaceId, SnapshotId, VmId
 from api.methods.lookup import coming_state, is_leaving, own
-from api.methods.parameters import Id
 from api.methods.table import method
 from api.methods.vm.parameters import VMDiskAttachOptions
 from api.operations.blueprint import MAX_POSITION
 from api.operations.disk import volume_name
 from api.operations.jobs import Planned
+from api.operations.quota import coming_size
 from api.store.models import Disk, Iface, Vm
 
 _ACCESS = ("read", "read/write")
@@ -20,7 +21,9 @@ _USABLE = ("running", "halted", "paused")
 
 
 @method("hosting.vm.disk_attach", "struct")
-def disk_attach(call: Call, vm_id: Id, disk_id: Id, options: VMDiskAttachOptions | None = None) -> Struct:
+def disk_attach(
+    call: Call, vm_id: VmId, disk_id: DiskId, options: VMDiskAttachOptions | None = None
+) -> Struct:
     """Attach a disk to a virtual machine; at `position` 0 it swaps with the disk that is there.
 
     A running guest sees it at once. Returns a disk_attach operation.
@@ -55,7 +58,7 @@ def disk_attach(call: Call, vm_id: Id, disk_id: Id, options: VMDiskAttachOptions
 
 
 @method("hosting.vm.disk_detach", "struct")
-def disk_detach(call: Call, vm_id: Id, disk_id: Id) -> Struct:
+def disk_detach(call: Call, vm_id: VmId, disk_id: DiskId) -> Struct:
     """Detach a disk from a virtual machine; the system disk (position 0) only while the VM is halted.
 
     The operation is done when the guest has let go of the disk. Returns a disk_detach operation.
@@ -78,7 +81,7 @@ def disk_detach(call: Call, vm_id: Id, disk_id: Id) -> Struct:
 
 
 @method("hosting.vm.iface_attach", "struct")
-def iface_attach(call: Call, vm_id: Id, iface_id: Id) -> Struct:
+def iface_attach(call: Call, vm_id: VmId, iface_id: IfaceId) -> Struct:
     """Attach a network interface to a virtual machine; its bandwidth stays. Returns an iface_attach
     operation."""
     with call.store.writing() as session:
@@ -99,7 +102,7 @@ def iface_attach(call: Call, vm_id: Id, iface_id: Id) -> Struct:
 
 
 @method("hosting.vm.iface_detach", "struct")
-def iface_detach(call: Call, vm_id: Id, iface_id: Id) -> Struct:
+def iface_detach(call: Call, vm_id: VmId, iface_id: IfaceId) -> Struct:
     """Detach a network interface from a virtual machine, be it the last one. Returns an iface_detach
     operation."""
     with call.store.writing() as session:
@@ -116,7 +119,7 @@ def iface_detach(call: Call, vm_id: Id, iface_id: Id) -> Struct:
 
 
 @method("hosting.vm.disk_rollback", "array")
-def disk_rollback(call: Call, snapshot_id: Id) -> list[Struct]:
+def disk_rollback(call: Call, snapshot_id: SnapshotId) -> list[Struct]:
     """Put a disk back to what its snapshot holds, by a new disk that takes the old one's place.
 
     Returns the operations: vm_stop and disk_detach, disk_create, disk_attach and vm_start, disk_delete;
@@ -132,6 +135,7 @@ def disk_rollback(call: Call, snapshot_id: Id) -> list[Struct]:
                 "snapshot_id",
             )
         vm = None if old.vm_id is None else own(session, call, Vm, old.vm_id)
+        quota.check_growth(session, call, old, disk=coming_size(session, snapshot))
         running = vm is not None and _check_usable(session, vm) != "halted"
         new = Disk(
             account_id=old.account_id,

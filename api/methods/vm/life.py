@@ -3,8 +3,8 @@
 from api.methods import operation
 from api.methods.call import Call, Struct
 from api.methods.faults import Cause, Object, refuse
+from api.methods.ids import VmId
 from api.methods.lookup import coming_state, own
-from api.methods.parameters import Id
 from api.methods.table import method
 from api.methods.vm.creation import told_to_guest
 from api.methods.vm.parameters import VMStart
@@ -13,7 +13,7 @@ from api.store.models import Vm
 
 
 @method("hosting.vm.start", "struct")
-def start(call: Call, vm_id: Id, params: VMStart | None = None) -> Struct:
+def start(call: Call, vm_id: VmId, params: VMStart | None = None) -> Struct:
     """Start a virtual machine; `params` are handed to the guest as at a first boot. Returns a vm_start
     operation."""
     with call.store.writing() as session:
@@ -39,7 +39,7 @@ def start(call: Call, vm_id: Id, params: VMStart | None = None) -> Struct:
 
 
 @method("hosting.vm.stop", "struct")
-def stop(call: Call, vm_id: Id) -> Struct:
+def stop(call: Call, vm_id: VmId) -> Struct:
     """Stop a virtual machine. A stop message is sent, and a second one; after 5 minutes the power is cut.
 
     Returns a vm_stop operation.
@@ -48,7 +48,7 @@ def stop(call: Call, vm_id: Id) -> Struct:
 
 
 @method("hosting.vm.reboot", "struct")
-def reboot(call: Call, vm_id: Id) -> Struct:
+def reboot(call: Call, vm_id: VmId) -> Struct:
     """Reboot a virtual machine. A reboot message is sent; after 2 minutes without effect the machine is
     reset.
 
@@ -58,7 +58,7 @@ def reboot(call: Call, vm_id: Id) -> Struct:
 
 
 @method("hosting.vm.delete", "struct")
-def delete(call: Call, vm_id: Id) -> Struct:
+def delete(call: Call, vm_id: VmId) -> Struct:
     """Delete a virtual machine with the disk at position 0 and its first interface; the others are detached.
 
     It must be halted. Returns a vm_delete operation.

@@ -7,7 +7,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from api.methods.call import Call, Struct
 from api.methods.faults import Object, not_found
 from api.methods.filters import Columns, counted, matching, paged
-from api.methods.parameters import Id
+from api.methods.ids import VmId
 from api.methods.table import method
 from api.methods.vm.parameters import VMCountOptions, VMListOptions
 from api.methods.vm.shown import brief, full
@@ -48,7 +48,7 @@ def _visible(call: Call, opts: VMCountOptions | None) -> Select[Vm]:
     return matching(query, opts, _COLUMNS)
 
 
-@method("hosting.vm.list", "array")
+@method("hosting.vm.list", "array", changes=False)
 def list_(call: Call, opts: VMListOptions | None = None) -> list[Struct]:
     """List virtual machines."""
     query = paged(_visible(call, opts), opts, _COLUMNS).options(
@@ -61,15 +61,15 @@ def list_(call: Call, opts: VMListOptions | None = None) -> list[Struct]:
         return [brief(call, vm) for vm in session.scalars(query)]
 
 
-@method("hosting.vm.count", "int")
+@method("hosting.vm.count", "int", changes=False)
 def count(call: Call, opts: VMCountOptions | None = None) -> int:
     """Count virtual machines."""
     with call.store.reading() as session:
         return counted(session, _visible(call, opts))
 
 
-@method("hosting.vm.info", "struct")
-def info(call: Call, vm_id: Id) -> Struct:
+@method("hosting.vm.info", "struct", changes=False)
+def info(call: Call, vm_id: VmId) -> Struct:
     """Get information about a virtual machine."""
     with call.store.reading() as session:
         found = session.scalars(_ONE, {"identifier": vm_id, "owner": call.account.id})

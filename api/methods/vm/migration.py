@@ -6,8 +6,9 @@ from sqlalchemy.orm import Session
 from api.methods import operation, room
 from api.methods.call import Call, Struct
 from api.methods.faults import Cause, Object, refuse
+from api.methods.ids import DatacenterId, VmId
 from api.methods.lookup import is_closed, own
-from api.methods.parameters import Id, Parameters
+from api.methods.parameters import Parameters
 from api.methods.table import method
 from api.operations.hosts import address_of, uri_of
 from api.operations.jobs import Planned
@@ -22,11 +23,11 @@ _MOVABLE = ("running", "halted")
 class VMMigrateOptions(Parameters):
     """Where to, when the datacenter that ``hosting.vm.can_migrate`` names first is not the one."""
 
-    datacenter_id: Id | None = None
+    datacenter_id: DatacenterId | None = None
 
 
-@method("hosting.vm.can_migrate", "struct", alias=False)
-def can_migrate(call: Call, vm_id: Id) -> Struct:
+@method("hosting.vm.can_migrate", "struct", alias=False, changes=False)
+def can_migrate(call: Call, vm_id: VmId) -> Struct:
     """Tell whether a virtual machine can be migrated, and to which datacenters.
 
     A dry run of hosting.vm.migrate tells why not.
@@ -50,7 +51,7 @@ def can_migrate(call: Call, vm_id: Id) -> Struct:
 
 @method("hosting.vm.migrate", "struct")
 def migrate(
-    call: Call, vm_id: Id, finalize_migration: bool = False, options: VMMigrateOptions | None = None
+    call: Call, vm_id: VmId, finalize_migration: bool = False, options: VMMigrateOptions | None = None
 ) -> Struct:
     """Migrate a virtual machine to another datacenter, running or halted.
 

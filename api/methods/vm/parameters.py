@@ -6,13 +6,12 @@ from pydantic import AfterValidator, Field
 
 from api.methods.faults import Cause, Object
 from api.methods.filters import IntFilter, Page, Pattern, TextFilter
+from api.methods.ids import DatacenterId, DiskId, IfaceId, KeyIds
 from api.methods.parameters import (
     Date,
     Double,
     Hostname,
-    Id,
     Int,
-    Ints,
     IpVersion,
     Memory,
     Parameters,
@@ -71,7 +70,7 @@ class BootParameters(Parameters):
     """What a guest is told when it boots (the reference's VMStart)."""
 
     farm: Farm | None = None
-    keys: Ints = Field(default_factory=list)
+    keys: KeyIds = Field(default_factory=list)
     login: Login | None = None
     password: Password | None = None
     run: Script | None = None
@@ -87,12 +86,12 @@ class VMStart(BootParameters):
 class VMCreateFromDescription(BootParameters):
     """The VM of ``hosting.vm.create_from``. Memory is in MiB, bandwidth in kbit/s."""
 
-    datacenter_id: Id
+    datacenter_id: DatacenterId
     ai_active: Int = 0
     bandwidth: Annotated[Double, Field(gt=0, le=10_000_000)] = 102400.0
     cores: Cores = 1
     hostname: Hostname | None = None
-    iface_id: Id | None = None
+    iface_id: IfaceId | None = None
     ip_version: IpVersion = 4
     memory: Memory = 512
     shares: Int | None = None
@@ -102,7 +101,7 @@ class VMCreateFromDescription(BootParameters):
 class VMDescription(VMCreateFromDescription):
     """The VM of ``hosting.vm.create``, whose system disk exists."""
 
-    sys_disk_id: Id
+    sys_disk_id: DiskId
 
 
 class VMUpdate(Parameters):

@@ -3,14 +3,11 @@
 libvirt has no call for it. Source: https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html (block-job-*).
 """
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
 import libvirt
-import libvirt_qemu
 
-from hypervisor.libvirt_errors import LibvirtError, explained
+from hypervisor.domain import monitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +29,7 @@ class Mirror:
 
 def mirrors(domain: libvirt.virDomain) -> list[Mirror]:
     """The mirrors that have begun to copy. Raises `LibvirtError` or `Unavailable`, as all here."""
-    found = _ask(domain, "query-block-jobs")
+    found = monitor.ask(domain, "query-block-jobs")
     return [
         Mirror(one["device"], one["offset"], one["len"], one["speed"], one["ready"], one["paused"])
         for one in found
@@ -42,26 +39,15 @@ def mirrors(domain: libvirt.virDomain) -> list[Mirror]:
 
 def pause(domain: libvirt.virDomain, mirror: Mirror) -> None:
     """Let the mirror stand still; what the guest writes is mirrored nevertheless."""
-    _ask(domain, "block-job-pause", device=mirror.name)
+    monitor.ask(domain, "block-job-pause", device=mirror.name)
 
 
 def resume(domain: libvirt.virDomain, mirror: Mirror) -> None:
     """Let the mirror go on."""
-    _ask(domain, "block-job-resume", device=mirror.name)
+    monitor.ask(domain, "block-job-resume", device=mirror.name)
 
 
 def limit(domain: libvirt.virDomain, mirror: Mirror, speed: int) -> None:
     """Give the mirror so many bytes/s; 0 is no limit."""
     if mirror.speed != speed:
-        _ask(domain, "block-job-set-speed", device=mirror.name, speed=speed)
-
-
-def _ask(domain: libvirt.virDomain, command: str, **arguments: Any) -> Any:
-    with explained(f"{command} of domain {domain.name()}"):
-        answer = libvirt_qemu.qemuMonitorCommand(
-            domain, json.dumps({"execute": command, "arguments": arguments}), 0
-        )
-    said = json.loads(answer)
-    if "error" in said:
-        raise LibvirtError(f"{command} of domain {domain.name()}: {said['error'].get('desc')}")
-    return said["return"]
+        monitor.ask(domain, "block-job-set-speed", device=mirror.name, speed=speed)
