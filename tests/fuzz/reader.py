@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from api.methods import table
 from tests.methods.test_random_values import NAMES, NUMBERS, OTHERS
-from tests.methods.world import ALICE, BOB, REVOKED, UNKNOWN
+from tests.methods.world import ALICE, BOB, READER, UNKNOWN
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ _CALLS, _WIDTH, _DEPTH = 4, 6, 3
 # what XML 1.0 cannot carry, and so no request brings
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _LIKELY: list[Any] = [*NUMBERS, *NAMES, *OTHERS]
-_KEYS = [ALICE] * 12 + [BOB, REVOKED, UNKNOWN, None]
+_KEYS = [ALICE] * 12 + [BOB, READER, UNKNOWN, None]
 
 
 class Reader:
