@@ -4,8 +4,10 @@ Both say nothing when all is well, and raise when something else came back than 
 """
 
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from api.store.database import Store
 from api.store.schema import upgrade
 from api.wire.codec import parse_request, render_fault, render_response
 from tests.fuzz.reader import calls
-from tests.methods.world import World, begin, fill
+from tests.methods.world import ALICE, World, begin, fill
 
 Target = Callable[[bytes], None]
 
@@ -40,19 +42,21 @@ class Methods:
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
-        self._first = self._folder / "first.db"
-        store = Store(f"sqlite:///{self._first}", "NORMAL")
+        store = Store(f"sqlite:///{self._folder / 'store.db'}", "NORMAL")
         upgrade(store)
         begin(store)
-        world = World(store)
-        fill(world)
-        world.close()
-        self._world: World | None = None
+        self._world = World(store)
+        fill(self._world)
+        self._first = sqlite3.connect(":memory:")
+        with closing(sqlite3.connect(self._folder / "store.db")) as filled:
+            filled.backup(self._first)
+        self._changed = False
+        self.changes = 0
+        """How many inputs changed something."""
+        event.listen(store.engine, "before_cursor_execute", self._look)
 
     def __call__(self, data: bytes) -> None:
         """Make the calls that the bytes stand for."""
-        if self._world is None:
-            self._world = self._open()
         for name, given in calls(data):
             try:
                 answer = render_response(
@@ -62,27 +66,25 @@ class Methods:
                 answer = _fault(fault)
             _check(answer)
         if self._changed:
-            self._world.close()
-            self._world = None
+            # into the same file: each engine of SQLAlchemy leaves something in its caches
+            with closing(sqlite3.connect(self._folder / "store.db")) as changed:
+                self._first.backup(changed)
+            self._changed = False
+            self.changes += 1
+
+    def objects(self) -> dict[str, Any]:
+        """How much of everything there is."""
+        names = [f"hosting.{kind}.count" for kind in ("vm", "disk", "iface", "ip", "vlan")]
+        return {name: self._world.dispatch(name, [ALICE], "192.0.2.1") for name in names}
+
+    def _look(self, _connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        self._changed = self._changed or statement.startswith(("INSERT", "UPDATE", "DELETE"))
 
     def close(self) -> None:
         """Remove the databases."""
-        if self._world is not None:
-            self._world.close()
+        self._world.close()
+        self._first.close()
         shutil.rmtree(self._folder)
-
-    def _open(self) -> World:
-        for left in self._folder.glob("store.db*"):
-            left.unlink()
-        shutil.copyfile(self._first, self._folder / "store.db")
-        store = Store(f"sqlite:///{self._folder / 'store.db'}", "NORMAL")
-        self._changed = False
-
-        @event.listens_for(store.engine, "before_cursor_execute")
-        def look(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-            self._changed = self._changed or statement.startswith(("INSERT", "UPDATE", "DELETE"))
-
-        return World(store)
 
 
 def _fault(fault: Fault) -> bytes:

@@ -43,4 +43,8 @@ def test_codec() -> None:
 def test_methods(methods: targets.Methods) -> None:
     inputs = kept("methods")
     assert len(inputs) > 50
+    before = methods.objects()
     replay(methods, inputs)
+    # each began with the same store, although some have changed theirs
+    assert methods.objects() == before
+    assert methods.changes > 10
