@@ -35,8 +35,8 @@ one that the host uses elsewhere. Its dnsmasq has a link-local address, the same
 as a `shared-network`, and answers no DNS. A guest has no route to that server and renews its lease by
 broadcast, in the last eighth of it. libvirt keeps networks apart, and `firewall` keeps the host closed.
 
-On the other networks `isolation` holds each guest to its own MAC and addresses; `firewall` lets them reach but
-some ports of the host.
+On the other networks `isolation` holds each guest to its own MAC and addresses; `firewall` lets them reach
+but some ports of the host.
 """
 
 from hypervisor.network.addresses import allocate, eui64, normal_mac, random_mac, tap_of
