@@ -18,7 +18,7 @@ KEPT := CI,HYPERVISOR_CONFIG,HYPERVISOR_LISTEN,HYPERVISOR_STATE,HYPERVISOR_API_K
 # A lab needs root.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=$(KEPT))
 
-.PHONY: help setup run test coverage bench faults lint format clean packages images tiny debian-12 clients
+.PHONY: help setup run test coverage bench faults fuzz lint format clean packages images tiny debian-12 clients
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ bench: tiny ## print the performance table
 faults: tiny ## kill service and libvirtd, fill disks: ARGS='--service 500 --libvirtd 100 --full 50'
 	$(AS_ROOT) $(BIN)/hypervisor lab -- $(BIN)/python -m tests.faults $(ARGS)
 
+fuzz: $(READY) ## search for what breaks the codec and the methods: make fuzz ARGS='600 codec'
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
 lint: $(READY) ## check style, types and the layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -55,7 +59,7 @@ format: $(READY) ## bring the code into form
 
 clean: ## remove the environment and all caches; the service's data stays
 	$(if $(AS_ROOT),sudo) rm -rf .venv .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \
-		.recording.json
+		.fuzz .recording.json
 	$(if $(AS_ROOT),sudo) find api hypervisor tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The images that the tests boot; nothing to do once they are there.

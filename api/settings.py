@@ -43,7 +43,7 @@ class DatacenterSettings(BaseModel):
     """One storage pool and one network, on the service's own libvirt or on that at `libvirt_uri`.
 
     `ipv4` and `ipv6` are the gateway's addresses with their prefixes. `migration_address`, an IP address or a
-    name, is where other hosts reach this one.
+    name, is where other hosts reach this one. Guests reach those TCP and UDP `host_ports` of its host.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,6 +59,7 @@ class DatacenterSettings(BaseModel):
     ipv6: Annotated[str, AfterValidator(_interface6)]
     libvirt_uri: str | None = Field(default=None, min_length=1, max_length=255)
     migration_address: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.:-]{1,253}$")
+    host_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = ()
 
 
 _DATACENTERS = (

@@ -205,9 +205,11 @@ def _open(url: str) -> sqlalchemy.Engine:
     A commit survives the end of the process, not that of the host: then a step or two run again, as they may.
     """
     engine = sqlalchemy.create_engine(url)
-    if engine.url.database:
-        # as the records, its owner's alone
-        Path(engine.url.database).touch(mode=0o600)
+    if engine.url.get_backend_name() == "sqlite" and engine.url.database:
+        # its owner's alone, one from before this was so too
+        file = Path(engine.url.database)
+        file.touch(mode=0o600)
+        file.chmod(0o600)
 
     @sqlalchemy.event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

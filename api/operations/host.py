@@ -22,7 +22,7 @@ def prepare(store: Store, settings: Settings, connection: Handle, datacenter_id:
     for datacenter in settings.datacenters:
         if datacenter.dc_code == record.dc_code:
             pool.ensure(connection, datacenter.pool, settings.pools / datacenter.pool)
-            network.ensure(connection, network_spec(datacenter))
+            network.ensure(connection, network_spec(datacenter), datacenter.host_ports)
     if record.libvirt_uri is not None:
         # the service has made the one on its own host
         pool.make_folder(connection, settings.logs)

@@ -7,6 +7,7 @@ more than one: gunicorn's signals that would start a second (HUP, TTIN, TTOU, US
 import logging
 import mmap
 import os
+import resource
 import signal
 import sys
 import threading
@@ -53,8 +54,14 @@ DRAIN = 10
 STOP = 20
 """Seconds that `on_stop` has after that, before the worker is killed."""
 
+CONNECTIONS = 16_384
+"""Open connections at most, or as many as the system allows open files; an idle one takes two kilobytes."""
+
 ORPHANED = 1.0
 """Seconds in which a worker whose master is gone has to end: its successor may already be starting."""
+
+# databases, libvirt, consoles, pipes
+_OTHER_FILES = 512
 
 # what a person can mend: its text says how
 _MENDABLE = (HypervisorError, StoreError, TlsError, OSError)
@@ -107,6 +114,16 @@ def serve(
             remove(each)
     if status:
         raise SystemExit(status)
+
+
+def _open_files() -> int:
+    """How many files this process may have open from now on: as many as it needs and may allow itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 class _Worker:
@@ -194,6 +211,8 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn ships no type
             "workers": 1,
             "worker_class": BoundedWorker,
             "threads": threads,
+            # beyond that many, everybody waits until idle ones are let go
+            "worker_connections": max(threads + 1, min(CONNECTIONS, _open_files() - _OTHER_FILES)),
             "keepalive": KEEP_ALIVE,
             "graceful_timeout": DRAIN + STOP,
             # no heartbeat: on_start may take long, and a slow engine on a busy host must not be killed

@@ -12,6 +12,7 @@ import libvirt
 from lxml import etree
 from lxml.builder import E
 
+from hypervisor import network
 from hypervisor.domain.spec import DomainSpec
 from hypervisor.domain.xml import NAMESPACE, NOTES, parse, parse_labels, render
 from hypervisor.libvirt_errors import Busy, LibvirtError, NoDomain, explained
@@ -82,19 +83,24 @@ def is_marked(domain: libvirt.virDomain, namespace: str) -> bool:
 
 
 def define(connection: libvirt.virConnect, spec: DomainSpec) -> None:
-    """Make libvirt know the domain, or know it anew.
+    """Make libvirt know the domain, or know it anew. Its interfaces share their addresses from then on.
 
     Raises `LibvirtError` when a foreign domain has the name or the UUID, which is then left as it is, and
     `SpecError` for what a domain cannot have.
     """
     xml = render(spec)
+    known = False
     with explained(f"definition of domain {spec.name}"), contextlib.suppress(NoDomain):
         domain = lookup(connection, spec.uuid)
+        known = True
         if not is_marked(domain, NAMESPACE):
             raise LibvirtError(
                 f"domain {domain.name()} has the UUID {spec.uuid} and is not ours: it is left alone",
                 libvirt.VIR_ERR_DOM_EXIST,
             )
+    # a new one with one interface has shared nothing before
+    if len(spec.interfaces) > 1 or (known and spec.interfaces):
+        network.share(connection, [interface.mac for interface in spec.interfaces])
     with explained(f"definition of domain {spec.name}"):
         connection.defineXMLFlags(xml)
 

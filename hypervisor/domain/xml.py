@@ -7,6 +7,7 @@ from lxml.builder import E, ElementMaker
 
 from hypervisor.domain.check import check_disk, check_domain, check_interface
 from hypervisor.domain.spec import DiskSpec, DomainSpec, InterfaceSpec
+from hypervisor.network import tap_of
 
 NAMESPACE = "urn:hypervisor:domain:1"
 NOTES = "urn:hypervisor:notes:1"  # libvirt keeps one element of each namespace
@@ -105,6 +106,8 @@ def interface_element(interface: InterfaceSpec) -> etree._Element:
     return E.interface(
         E.mac(address=interface.mac),
         E.source(network=interface.network),
+        # what the host knows of the guest's frames follows from this name (`network.isolation`)
+        E.target(dev=tap_of(interface.mac)),
         E.model(type="virtio"),
         E.alias(name=interface.alias),
         type="network",

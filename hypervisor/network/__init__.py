@@ -34,11 +34,15 @@ theirs alone: the host has neither address nor route in it, so that two owners m
 one that the host uses elsewhere. Its dnsmasq has a link-local address, the same on each, serves the subnet
 as a `shared-network`, and answers no DNS. A guest has no route to that server and renews its lease by
 broadcast, in the last eighth of it. libvirt keeps networks apart, and `firewall` keeps the host closed.
+
+On the other networks `isolation` holds each guest to its own MAC and addresses; `firewall` lets them reach
+but some ports of the host.
 """
 
-from hypervisor.network.addresses import allocate, eui64, normal_mac, random_mac
+from hypervisor.network.addresses import allocate, eui64, normal_mac, random_mac, tap_of
 from hypervisor.network.conflicts import is_local_uri
 from hypervisor.network.dhcp import assign, leases, release, reservations
+from hypervisor.network.guard import share
 from hypervisor.network.networks import Outcome, ensure, remove
 from hypervisor.network.reservation import Lease, Reservation
 from hypervisor.network.spec import Mode, NetworkSpec
@@ -63,4 +67,6 @@ __all__ = [
     "remove",
     "render",
     "reservations",
+    "share",
+    "tap_of",
 ]

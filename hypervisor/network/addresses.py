@@ -31,6 +31,14 @@ def random_mac(used: Container[str]) -> str:
             return mac
 
 
+def tap_of(mac: str) -> str:
+    """The name on the host of the interface of a guest with that MAC; 14 of at most 15 bytes (IFNAMSIZ).
+
+    Raises `InvalidAddress` when it is no MAC.
+    """
+    return f"hv{normal_mac(mac).replace(':', '')}"
+
+
 def eui64(prefix: IPv6Network | IPv6Interface, mac: str) -> IPv6Address:
     """The address that stateless autoconfiguration gives to `mac` in `prefix` (RFC 4291, appendix A).
 

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 import libvirt
 
 from hypervisor.libvirt_errors import explained
+from hypervisor.network import guard
 from hypervisor.network.addresses import normal_mac
 from hypervisor.network.errors import AddressInUse, InvalidAddress, NoAddresses
 from hypervisor.network.handles import network_lock, open_ours, open_pool
@@ -23,6 +24,7 @@ def assign(connection: libvirt.virConnect, network: str, reservation: Reservatio
 
     When this returns, the next DHCP request is answered so: dnsmasq acts on a signal before it reads the
     packet that came after it. An IPv4 address on which another MAC may still have a lease is usable at once.
+    A guest may send under these addresses from now on; what held it to others lets them go.
     Raises `NoNetwork`, `ForeignNetwork`, `NoAddresses`, `InvalidAddress`, `AddressInUse`, `LibvirtError`.
     """
     with network_lock(network):
@@ -34,6 +36,9 @@ def assign(connection: libvirt.virConnect, network: str, reservation: Reservatio
             for entry in ledger.reservations:
                 _check_free(network, entry, reservation)
             ledger.purge()
+            held = [entry for entry in ledger.reservations if entry.mac == reservation.mac]
+            # before the ledger forgets what a repeated call has to take back
+            guard.admit(connection, spec, reservation, held)
             ledger.reserve(reservation)
             _nudge(handle)
 
@@ -52,6 +57,7 @@ def release(connection: libvirt.virConnect, network: str, mac: str) -> None:
         with explained(f"reservations of network {network}"):
             ledger = Ledger(pool)
             ledger.purge()
+            guard.dismiss(connection, spec, [entry for entry in ledger.reservations if entry.mac == mac])
             ledger.release(mac)
             # also when there was no file: the step may have ended between its file and the signal
             _nudge(handle)

@@ -1,23 +1,66 @@
-"""Keep this host and its other networks out of reach of private networks (nft(8), libnftables-json(5)).
+"""Keep this host and its other networks out of reach of guests (nft(8)).
 
-libvirt rejects what an isolated network would send on, in the IPv4 chains of its own; it lets guests talk to
-the host itself, on whatever address they name, and into a network of mode `routed` packets pass one way. One
-table of ours, beside libvirt's, drops both, and stays when libvirt puts back its rules.
+libvirt lets guests talk to the host itself, on whatever address they name; it rejects what an isolated
+network would send on, in the IPv4 chains of its own, and into a network of mode `routed` packets pass one
+way. One table of ours, beside libvirt's, forbids that, and stays when libvirt puts back its rules.
 """
 
-import json
-import subprocess
-from typing import Any
+from collections.abc import Collection
 
-from hypervisor.network.errors import NoFirewall
+from hypervisor.network import nft
 
-_TABLE = {"family": "inet", "table": "hypervisor"}
-_BRIDGES = {**_TABLE, "name": "private"}
-# before the tables of others: their accept does not count for ours, nor ours for theirs
-_PRIORITY = -10
-_ACCEPT, _DROP = {"accept": None}, {"drop": None}
-_NFT = "nft"
-_RAW = -300  # before the kernel looks where the packet came from
+# before the tables of others (-10): their accept does not count for ours, nor ours for theirs
+_TABLE = """
+table inet hypervisor {
+    set private {
+        type ifname
+    }
+    set public {
+        type ifname
+    }
+    set open_ports {
+        type ifname . inet_service
+    }
+    chain prerouting {
+        type filter hook prerouting priority -300; policy accept;
+    }
+    chain input {
+        type filter hook input priority -10; policy accept;
+    }
+    chain guests {
+    }
+    chain forward {
+        type filter hook forward priority -10; policy accept;
+    }
+}
+flush table inet hypervisor
+table inet hypervisor {
+    chain prerouting {
+        # a guest that renews its lease sends from an address to which this host has no route (rp_filter)
+        iifname @private ip daddr 255.255.255.255 udp sport 68 udp dport 67 ip saddr set 0.0.0.0
+    }
+    chain input {
+        iifname @private udp sport 68 udp dport 67 accept
+        iifname @private ct state { established, related } accept
+        iifname @private drop
+        iifname @public jump guests
+    }
+    chain guests {
+        ct state { established, related } accept
+        meta l4proto { icmp, ipv6-icmp } accept
+        # DNS and DHCP
+        udp dport { 53, 67, 547 } accept
+        tcp dport 53 accept
+        meta l4proto { tcp, udp } iifname . th dport @open_ports accept
+        reject
+    }
+    chain forward {
+        # from one private network to another libvirt rejects; within one, a bridge that asks passes
+        iifname @private oifname != @private drop
+        oifname @private iifname != @private drop
+    }
+}
+"""
 
 
 def close(bridge: str) -> None:
@@ -25,71 +68,41 @@ def close(bridge: str) -> None:
 
     The host still reaches its guests. Raises `NoFirewall`.
     """
-    _run([*_rules(), {"add": {"element": {**_BRIDGES, "elem": [bridge]}}}], f"close {bridge}")
+    nft.run(f'{_TABLE}add element inet hypervisor private {{ "{bridge}" }}', f"close {bridge}")
+
+
+def guard(bridge: str, ports: Collection[int] = ()) -> None:
+    """Let guests on the bridge reach the host by DHCP, DNS, ICMP and those TCP and UDP ports only.
+
+    The host still reaches its guests, and they what is beyond it. May be repeated. Raises `NoFirewall`.
+    """
+    attempt = f"guard {bridge}"
+    nft.run(_TABLE, attempt)
+    opened = _opened(bridge, attempt)
+    script = [f'add element inet hypervisor public {{ "{bridge}" }}']
+    script += [_port("add", bridge, port) for port in set(ports) - opened]
+    script += [_port("delete", bridge, port) for port in opened - set(ports)]
+    nft.run("\n".join(script), attempt)
 
 
 def forget(bridge: str) -> None:
-    """Undo `close`; does nothing when the bridge was not closed. Raises `NoFirewall`."""
-    element = {"element": {**_BRIDGES, "elem": [bridge]}}
-    # added first: what is not there cannot be deleted
-    _run([*_rules(), {"add": element}, {"delete": element}], f"open {bridge}")
-
-
-def _rules() -> list[dict[str, Any]]:
-    """The table as it should be, whatever it was."""
-    arrives = _match({"meta": {"key": "iifname"}}, "@private")
-    leaves = _match({"meta": {"key": "oifname"}}, "@private")
-    dhcp = [_match(_field("udp", "sport"), 68), _match(_field("udp", "dport"), 67)]
-    broadcast = _match(_field("ip", "daddr"), "255.255.255.255")
-    # a guest that renews its lease sends from an address to which this host has no route (rp_filter)
-    nobody = {"mangle": {"key": _field("ip", "saddr"), "value": "0.0.0.0"}}  # noqa: S104
-    known = _match({"ct": {"key": "state"}}, ["established", "related"], "in")
-    return [
-        {"add": {"table": {"family": "inet", "name": "hypervisor"}}},
-        {"add": {"set": {**_BRIDGES, "type": "ifname"}}},
-        *_chain("prerouting", _RAW, [[arrives, broadcast, *dhcp, nobody]]),
-        *_chain("input", _PRIORITY, [[arrives, *dhcp, _ACCEPT], [arrives, known, _ACCEPT], [arrives, _DROP]]),
-        *_chain(
-            "forward",
-            _PRIORITY,
-            [
-                # from one private network to another libvirt rejects; within one, a bridge that asks passes
-                [arrives, _match({"meta": {"key": "oifname"}}, "@private", "!="), _DROP],
-                [leaves, _match({"meta": {"key": "iifname"}}, "@private", "!="), _DROP],
-            ],
-        ),
+    """Undo `close` and `guard`; does nothing when neither was done. Raises `NoFirewall`."""
+    attempt = f"open {bridge}"
+    nft.run(_TABLE, attempt)
+    script = [
+        # added first: what is not there cannot be deleted
+        f'{command} element inet hypervisor {name} {{ "{bridge}" }}'
+        for name in ("private", "public")
+        for command in ("add", "delete")
     ]
+    script += [_port("delete", bridge, port) for port in _opened(bridge, attempt)]
+    nft.run("\n".join(script), attempt)
 
 
-def _chain(hook: str, priority: int, rules: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    chain = {**_TABLE, "name": hook}
-    kind = {"type": "filter", "hook": hook, "prio": priority, "policy": "accept"}
-    return [
-        {"add": {"chain": {**chain, **kind}}},
-        {"flush": {"chain": chain}},
-        *({"add": {"rule": {**_TABLE, "chain": hook, "expr": rule}}} for rule in rules),
-    ]
+def _opened(bridge: str, attempt: str) -> set[int]:
+    held = nft.elements("inet", ["open_ports"], attempt)["open_ports"]
+    return {int(port) for name, port in held if name == bridge}
 
 
-def _match(left: dict[str, Any], right: Any, operator: str = "==") -> dict[str, Any]:
-    return {"match": {"op": operator, "left": left, "right": right}}
-
-
-def _field(protocol: str, field: str) -> dict[str, Any]:
-    return {"payload": {"protocol": protocol, "field": field}}
-
-
-def _run(commands: list[dict[str, Any]], attempt: str) -> None:
-    """All commands in one transaction."""
-    try:
-        subprocess.run(
-            [_NFT, "-j", "-f", "-"],
-            input=json.dumps({"nftables": commands}),
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-    except FileNotFoundError as error:
-        raise NoFirewall(f"{attempt}: there is no `nft` here: install nftables") from error
-    except subprocess.CalledProcessError as error:
-        raise NoFirewall(f"{attempt}: nft: {error.stderr.strip() or error.stdout.strip()}") from error
+def _port(command: str, bridge: str, port: int) -> str:
+    return f'{command} element inet hypervisor open_ports {{ "{bridge}" . {port} }}'

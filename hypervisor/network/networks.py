@@ -1,15 +1,18 @@
 """Make, change and remove the networks. Every call may be repeated."""
 
 import logging
+from collections.abc import Collection
 from enum import Enum
 
 import libvirt
 from lxml import etree
 
 from hypervisor.libvirt_errors import explained
-from hypervisor.network import bridge, conflicts, firewall, neighbours
+from hypervisor.network import bridge, conflicts, firewall, guard, neighbours
 from hypervisor.network.errors import ForeignNetwork, InvalidSpec, NetworkInUse, NoBridge
-from hypervisor.network.handles import check_ours, ensure_pool, find, network_lock
+from hypervisor.network.handles import check_ours, ensure_pool, find, network_lock, open_pool
+from hypervisor.network.ledger import Ledger
+from hypervisor.network.reservation import Reservation
 from hypervisor.network.spec import Mode, NetworkSpec, pool_of
 from hypervisor.network.xml import parse, render
 
@@ -27,12 +30,14 @@ class Outcome(Enum):
     PENDING = "changed when it starts the next time: guests are on it now"
 
 
-def ensure(connection: libvirt.virConnect, spec: NetworkSpec) -> Outcome:
+def ensure(connection: libvirt.virConnect, spec: NetworkSpec, host_ports: Collection[int] = ()) -> Outcome:
     """Define the network, start it, and have it started with libvirt.
 
     One that runs as described is not touched. A changed one is restarted when no guest is on it; otherwise
-    the new description waits for the next start. Reservations stay as they are. The host's firewall, which
-    closes it to private networks, forgets that when the host starts: so call this for each when you start.
+    the new description waits for the next start. Reservations stay as they are. Guests of one that is not
+    private reach `host_ports` of the host (TCP and UDP) beside its DHCP, DNS and ICMP, and send under their
+    own addresses alone. The host's firewall forgets all that when the host starts: so call this for each when
+    you start. Without a firewall a private network is refused, and for another one a warning is logged.
     Raises `ForeignNetwork`, `BridgeInUse`, `NoBridge`, `SubnetInUse`, `NoFirewall`, `LibvirtError`.
     """
     with network_lock(spec.name):
@@ -50,6 +55,7 @@ def ensure(connection: libvirt.virConnect, spec: NetworkSpec) -> Outcome:
             ensure_pool(connection, spec)  # before the start: dnsmasq reads the folder then
         if spec.mode is Mode.PRIVATE:
             _close(connection, spec)  # before the start: no guest is there yet
+        guard.protect(connection, spec, _held(connection, spec), host_ports)
         with explained(f"network {spec.name}"):
             if not network.autostart():
                 network.setAutostart(1)
@@ -85,6 +91,8 @@ def remove(connection: libvirt.virConnect, name: str, *, force: bool = False) ->
             else:
                 if not pool.isActive():
                     pool.create()
+                if spec is not None:
+                    guard.forget(connection, spec, Ledger(pool).reservations)
                 for volume in pool.listAllVolumes():
                     volume.delete()
                 pool.destroy()
@@ -93,6 +101,13 @@ def remove(connection: libvirt.virConnect, name: str, *, force: bool = False) ->
             # last: as long as the network is defined, a repeated call knows that the rest was ours
             if network is not None and network.isPersistent():
                 network.undefine()
+
+
+def _held(connection: libvirt.virConnect, spec: NetworkSpec) -> list[Reservation]:
+    if not spec.serves:
+        return []
+    with explained(f"reservations of network {spec.name}"):
+        return Ledger(open_pool(connection, spec)).reservations
 
 
 def _define(connection: libvirt.virConnect, spec: NetworkSpec) -> libvirt.virNetwork:

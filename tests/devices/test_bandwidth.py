@@ -12,6 +12,7 @@ import pytest
 from tests.devices.kit import World
 from tests.service.client import Struct
 from tests.service.guest import Guest
+from tests.service.process import OPEN_PORT
 
 pytestmark = pytest.mark.guest
 
@@ -31,9 +32,8 @@ class Peer:
     """A server on the bridge that sends without end, or takes what comes and counts it."""
 
     def __init__(self, address: str) -> None:
-        self._listener = socket.create_server((address, 0))
+        self._listener = socket.create_server((address, OPEN_PORT))
         self._listener.settimeout(30)
-        self.port = int(self._listener.getsockname()[1])
         self.received = 0
         self._connections: list[socket.socket] = []
 
@@ -90,7 +90,7 @@ def to_guest(world: World, guest: Guest) -> float:
         thread = threading.Thread(target=server.accept, kwargs={"send": True}, daemon=True)
         thread.start()
         look = "read t _ </proc/uptime; echo $t $(cat /sys/class/net/eth0/statistics/rx_bytes)"
-        takes = f"nc {host} {server.port} </dev/null >/dev/null &"
+        takes = f"nc {host} {OPEN_PORT} </dev/null >/dev/null &"
         looks = f"; sleep {WATCH:g}; ".join([look] * (TIMES + 1))
         said = guest.run(f"{takes} sleep {SETTLE:g}; {looks}; kill $!")
         thread.join(10)
@@ -103,7 +103,7 @@ def from_guest(world: World, guest: Guest) -> float:
         host = world.service.datacenters[0].ipv4.split("/")[0]
         thread = threading.Thread(target=server.accept, kwargs={"send": False}, daemon=True)
         thread.start()
-        sends = f"timeout {SETTLE + TIMES * WATCH + 5:g} nc {host} {server.port} </dev/zero >/dev/null 2>&1"
+        sends = f"timeout {SETTLE + TIMES * WATCH + 5:g} nc {host} {OPEN_PORT} </dev/zero >/dev/null 2>&1"
         assert guest.run(f"{sends} & echo begun") == "begun"
         thread.join(10)
         time.sleep(SETTLE)

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from api.methods import table
 from api.methods.faults import Fault
-from api.operations.jobs import Planned
 from api.store.database import Store
-from tests.methods.world import ALICE, World
+from tests.methods.world import ALICE, World, fill
 
 # what the wire's texts may consist of: the characters of XML 1.0
 TEXTS = st.text(
@@ -84,16 +83,7 @@ def full(first_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     shutil.copyfile(first_store, file)
     store = Store(f"sqlite:///{file}")
     world = World(store)
-    image = world.image("Debian 12")
-    running, halted = world.vm("web", state="running"), world.vm("db")
-    world.disk("sys", vm_id=running.id, position=0, source_id=image.disk_id)
-    world.disk("sys2", vm_id=halted.id, position=0)
-    world.disk("free")
-    world.disk("snap", type="snapshot", source_id=2)
-    world.iface(addresses=("192.0.2.2", "2001:db8::2"), vm_id=running.id, num=0, state="used")
-    world.iface(addresses=("2001:db8::3",))
-    world.vlan("lan")
-    world.job(Planned("vm_stop", vm_id=running.id))
+    fill(world)
     yield world
     store.close()
 

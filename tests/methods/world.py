@@ -190,6 +190,20 @@ def begin(store: Store) -> None:
         )
 
 
+def fill(world: World) -> None:
+    """Give Alice one or two of everything."""
+    image = world.image("Debian 12")
+    running, halted = world.vm("web", state="running"), world.vm("db")
+    world.disk("sys", vm_id=running.id, position=0, source_id=image.disk_id)
+    world.disk("sys2", vm_id=halted.id, position=0)
+    world.disk("free")
+    world.disk("snap", type="snapshot", source_id=2)
+    world.iface(addresses=("192.0.2.2", "2001:db8::2"), vm_id=running.id, num=0, state="used")
+    world.iface(addresses=("2001:db8::3",))
+    world.vlan("lan")
+    world.job(Planned("vm_stop", vm_id=running.id))
+
+
 def datacenter(dc_code: str, iso: str, name: str, country: str, **values: Any) -> Datacenter:
     """A datacenter with a network of 13 addresses to give."""
     network = {"ipv4": "192.0.2.1/28", "ipv6": "2001:db8::1/64"}

@@ -23,9 +23,12 @@ class Guest:
         self.resolvers: list[str] = []
         _run("ip", "netns", "add", name)
 
-    def plug(self, bridge: str, mac: str, interface: str = "eth0") -> None:
-        """Join the bridge, ready at once: no duplicate address detection, no delay before solicitations."""
-        tap = self.tap(interface)
+    def plug(self, bridge: str, mac: str, interface: str = "eth0", tap: str | None = None) -> None:
+        """Join the bridge, ready at once: no duplicate address detection, no delay before solicitations.
+
+        `tap` is the name on the host of an interface that is to pass for a machine's.
+        """
+        tap = tap or self.tap(interface)
         _run("ip", "link", "add", tap, "type", "veth", "peer", "name", interface, "netns", self.name)
         for setting in ("accept_dad=0", "dad_transmits=0", "router_solicitation_delay=0"):
             self.run("sysctl", "-qw", f"net.ipv6.conf.{interface}.{setting}")

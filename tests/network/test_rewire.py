@@ -2,7 +2,6 @@
 
 import re
 import socket
-import subprocess
 import threading
 import time
 import uuid
@@ -13,9 +12,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_interface
 import libvirt
 import pytest
 
-from api.settings import Settings
 from hypervisor.domain import hotplug, power, rewire
-from hypervisor.domain.spec import DiskSpec, DomainSpec, InterfaceSpec
+from hypervisor.domain.spec import DomainSpec, InterfaceSpec
 from hypervisor.network import (
     Mode,
     NetworkSpec,
@@ -29,8 +27,8 @@ from hypervisor.network import (
     random_mac,
     remove,
 )
-from hypervisor.seed import Seed, build_iso
 from tests.network.asker import Asker, answers
+from tests.network.machine import tiny
 from tests.service.guest import Guest, Identity
 from tests.service.waiting import until
 
@@ -39,6 +37,7 @@ pytestmark = pytest.mark.guest
 ALIAS = "ua-iface-1"
 MAC = random_mac(())
 RATE = 8192.0  # kbit/s
+PORT = 5001  # of the host, which the guest reaches
 SIZE = 1 << 20  # bytes of a measured stream
 Address = IPv4Address | IPv6Address
 
@@ -73,7 +72,7 @@ def places(connection: libvirt.virConnect) -> Iterator[tuple[Place, Place]]:
             ip_interface(f"fd5e:d12:{number}::1/64"),  # type: ignore[arg-type]
             Mode.NAT,
         )
-        ensure(connection, spec)
+        ensure(connection, spec, [PORT])
         assert spec.ipv6 is not None
         reservation = Reservation(
             MAC, IPv4Address(f"10.212.{number}.{20 + number}"), eui64(spec.ipv6, MAC), "moved"
@@ -93,26 +92,7 @@ def machine(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[DomainSpec]:
     """A tiny guest on the first network, off."""
-    folder = tmp_path_factory.mktemp("rewire")
-    folder.chmod(0o755)
-    image = Settings().images / "tiny.qcow2"
-    assert image.exists(), f"there is no {image}: run `hypervisor image build tiny` before"
-    disk = folder / "disk.qcow2"
-    subprocess.run(
-        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", image.resolve(), disk], check=True
-    )
-    seed = folder / "seed.iso"
-    seed.write_bytes(build_iso(Seed("rewire", "moved", ssh_keys=(identity.public,))))
-    spec = DomainSpec(
-        str(uuid.uuid4()), "test-rewire", 1, 1, 256, 256, accelerated=False,
-        console_log=folder / "console.log",
-        disks=(
-            DiskSpec("ua-disk-1", disk, "vda", boot=1),
-            DiskSpec("ua-disk-2", seed, "vdb", "raw", readonly=True),
-        ),
-        interfaces=(places[0].interface,),
-        labels={"vm": "1"},
-    )  # fmt: skip
+    spec = tiny("test-rewire", places[0].interface, identity, tmp_path_factory.mktemp("rewire"))
     power.define(connection, spec)
     yield spec
     power.undefine(connection, spec.uuid)
@@ -154,10 +134,10 @@ def stream(guest: Guest, gateway: str, *, send: bool) -> float:
                 pass
             took.append(time.monotonic() - begun)
 
-    with socket.create_server((gateway, 0)) as listener:
+    with socket.create_server((gateway, PORT)) as listener:
         thread = threading.Thread(target=serve, args=(listener,))
         thread.start()
-        talk = f"nc {gateway} {listener.getsockname()[1]}"
+        talk = f"nc {gateway} {PORT}"
         if send:
             # an input that stays open, or the guest would close its end at once
             assert guest.run(f"sleep 3 | {talk} | wc -c") == str(SIZE)

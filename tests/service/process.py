@@ -37,6 +37,10 @@ PATIENCE = {
 }
 
 
+# of the host, which guests reach
+OPEN_PORT = 5001
+
+
 def datacenters(number: int) -> tuple[DatacenterSettings, DatacenterSettings]:
     """Two datacenters that no other service of the tests uses."""
 
@@ -45,7 +49,7 @@ def datacenters(number: int) -> tuple[DatacenterSettings, DatacenterSettings]:
             dc_code=code, iso=iso, name=name, country=country, pool=f"e2e{number}-{iso.lower()}",
             network=f"e2e{number}-{iso.lower()}", bridge=f"e2e{number}{iso.lower()}",
             ipv4=f"10.{216 + number // 100}.{number % 100 * 2 + index}.1/24",
-            ipv6=f"fd5e:e2e:{number:x}:{index}::1/64",
+            ipv6=f"fd5e:e2e:{number:x}:{index}::1/64", host_ports=(OPEN_PORT,),
         )  # fmt: skip
 
     return one(0, "FR-SD5", "FR", "Bissy", "France"), one(1, "LU-BI1", "LU", "Bissen", "Luxembourg")
