@@ -257,6 +257,7 @@ def test_moved_while_it_runs(new_world: NewWorld, there: Side, tmp_path: Path) -
     assert "tiny: poweroff" in (there.folder / "console.log").read_text()
 
 
+@pytest.mark.long
 def test_cancelled_while_copying_and_while_held(world: World, here: Side, tmp_path: Path) -> None:
     for bandwidth, wait in ((2, lambda _: until(world.copies, 60, "it copies")), (0, held)):
         transfer = world.begin(bandwidth)
@@ -271,6 +272,7 @@ def test_cancelled_while_copying_and_while_held(world: World, here: Side, tmp_pa
     world.end(here, tmp_path)
 
 
+@pytest.mark.long
 def test_the_guest_powers_off_while_held(
     new_world: NewWorld, here: Side, there: Side, second: SecondHost
 ) -> None:
@@ -306,6 +308,7 @@ def restart_libvirtd(second: SecondHost) -> None:
         assert back.wait(30)
 
 
+@pytest.mark.long
 def test_the_target_s_libvirtd_is_killed(
     world: World, second: SecondHost, here: Side, tmp_path: Path
 ) -> None:
@@ -319,6 +322,7 @@ def test_the_target_s_libvirtd_is_killed(
     world.end(here, tmp_path)
 
 
+@pytest.mark.long
 def test_the_source_s_libvirtd_is_killed_while_it_holds(
     new_world: NewWorld, here: Side, there: Side, second: SecondHost, tmp_path: Path
 ) -> None:
@@ -333,6 +337,7 @@ def test_the_source_s_libvirtd_is_killed_while_it_holds(
     world.end(there, tmp_path)
 
 
+@pytest.mark.long
 def test_no_space_on_the_target(
     world: World, second: SecondHost, here: Side, there: Side, tmp_path: Path
 ) -> None:
@@ -410,6 +415,7 @@ def killed_at(side: str, kind: Kind) -> Callable[[World], None]:
     return kill
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kill", "expected"),
     [

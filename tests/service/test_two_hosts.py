@@ -118,6 +118,7 @@ def test_a_vm_lives_on_the_other_host(hosts: TwoHosts) -> None:
     hosts.service.discard(client, near["id"])
 
 
+@pytest.mark.long
 def test_the_other_host_dies_and_comes_back(hosts: TwoHosts) -> None:
     hosts.appear()
     client = hosts.begin()
@@ -144,6 +145,7 @@ def test_the_other_host_dies_and_comes_back(hosts: TwoHosts) -> None:
     assert hosts.has(vm) == (False, True)
 
 
+@pytest.mark.long
 def test_the_other_host_is_away_at_the_start(hosts: TwoHosts) -> None:
     client = hosts.begin()
     assert f"LU-BI1 is left out for now: datacenter LU-BI1: libvirt at {hosts.uri} does" in hosts.service.log
