@@ -11,7 +11,7 @@ import libvirt
 from lxml import etree
 from lxml.builder import E
 
-from hypervisor.domain import orphans
+from hypervisor.domain import leftovers
 from hypervisor.domain.power import lookup
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import NoDomain, Unavailable, explained
@@ -24,7 +24,7 @@ FLAGS = (
     # a guest that writes faster than the mirror would never let it end
     | libvirt.VIR_DOMAIN_BLOCK_COPY_SYNCHRONOUS_WRITES
 )
-# what libvirt says of a disk that has an orphan: QEMU cannot open the copy, or there is a job already
+# what libvirt says of a disk that has leftovers: QEMU cannot open the copy, or there is a job already
 _LEFT = (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
 # all in seconds
 _LOOK = 1.0  # how often another's job is looked at
@@ -62,7 +62,7 @@ def start(
     try:
         _start(domain, target, copy, form, bandwidth)
     except libvirt.libvirtError as error:
-        if error.get_error_code() not in _LEFT or not orphans.clear(domain, target):
+        if error.get_error_code() not in _LEFT or not leftovers.end_copy(domain, target):
             raise
         _start(domain, target, copy, form, bandwidth)
 

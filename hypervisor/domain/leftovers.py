@@ -1,39 +1,77 @@
-"""What a libvirtd that was killed while it plugged a disk in left in QEMU.
+"""What a libvirtd that was killed while it plugged a disk in, or began to copy one, left in QEMU.
 
-libvirt no longer knows of it; QEMU holds the file open, and the next disk cannot have its name.
+Read in the source of libvirt 9.0, and seen: it opens the file in QEMU, writes the copy's job down, starts it, and
+only then writes down where that copies to. The next libvirtd knows nothing of an open file, which no second
+attempt can open then, nor can the next disk have its name; or it has a job that its XML does not show.
 """
 
-import json
+import logging
 import re
-from typing import Any
+import time
 
 import libvirt
-import libvirt_qemu
 from lxml import etree
 
-from hypervisor.libvirt_errors import explained
+from hypervisor.domain import monitor
+from hypervisor.errors import HypervisorError
+from hypervisor.libvirt_errors import LibvirtError, explained
 
+log = logging.getLogger(__name__)
+
+_END, _LOOK = 60.0, 0.05  # in seconds: how long the end of a job may take, and how often it is looked at
 # the blockdev nodes that libvirt makes: a file, and the format upon it
 _NODE = re.compile(r"libvirt-(\d+)-(format|storage)")
 
 
-def drop(domain: libvirt.virDomain) -> list[str]:
-    """Remove the nodes that libvirt does not know and no device of the guest uses; their names.
+def drop(domain: libvirt.virDomain) -> bool:
+    """Remove the nodes that libvirt does not know and nothing uses; whether there were any.
 
-    Raises `LibvirtError`.
+    Raises `LibvirtError` or `Unavailable`.
     """
     with explained(f"leftovers in domain {domain.name()}"):
-        root = etree.fromstring(domain.XMLDesc().encode())
-        known = {element.get("index") for element in root.iterfind("devices//source[@index]")}
-        said = _ask(domain, "query-named-block-nodes", flat=True)
-        names = [one.get("node-name", "") for one in said.get("return", [])]
+        known = {source.get("index") for source in _tree(domain).iterfind("devices//source[@index]")}
+        nodes = monitor.ask(domain, "query-named-block-nodes", flat=True)
+        names = [one["node-name"] for one in nodes]
         unknown = [one for one in names if (match := _NODE.fullmatch(one)) and match[1] not in known]
-        # the format first: it holds its file; QEMU refuses what is in use
-        return [
-            one for one in sorted(unknown) if "return" in _ask(domain, "blockdev-del", **{"node-name": one})
-        ]
+        # the format first: it holds its file
+        dropped = [one for one in sorted(unknown) if _delete(domain, one)]
+    if dropped:
+        log.warning("domain %s: closed %s, left by a libvirtd that ended", domain.name(), ", ".join(dropped))
+    return bool(dropped)
 
 
-def _ask(domain: libvirt.virDomain, command: str, **arguments: Any) -> Any:
-    question = json.dumps({"execute": command, "arguments": arguments})
-    return json.loads(libvirt_qemu.qemuMonitorCommand(domain, question, 0))
+def _delete(domain: libvirt.virDomain, node: str) -> bool:
+    try:
+        monitor.ask(domain, "blockdev-del", **{"node-name": node})
+    except LibvirtError:
+        return False  # in use
+    return True
+
+
+def end_copy(domain: libvirt.virDomain, target: str) -> bool:
+    """End a copy of the disk that libvirt does not show, and what else there is; whether there was anything.
+
+    A job of another kind goes on. Raises `HypervisorError` when the job does not end.
+    """
+    deadline = time.monotonic() + _END
+    found = False
+    while _has_hidden_copy(domain, target):
+        found = True
+        try:
+            domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC)
+        except libvirt.libvirtError:
+            # it may be about to end
+            if time.monotonic() > deadline:
+                raise HypervisorError(f"the job on {target} of domain {domain.name()} does not end") from None
+        time.sleep(_LOOK)
+    return drop(domain) or found
+
+
+def _has_hidden_copy(domain: libvirt.virDomain, target: str) -> bool:
+    if domain.blockJobInfo(target).get("type") != libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY:
+        return False
+    return not _tree(domain).xpath("devices/disk[target/@dev=$target]/mirror", target=target)
+
+
+def _tree(domain: libvirt.virDomain) -> etree._Element:
+    return etree.fromstring(domain.XMLDesc().encode())

@@ -19,7 +19,7 @@ import libvirt
 import pytest
 
 from hypervisor.connection import Connection
-from hypervisor.domain import hotplug, jobs, mirror, monitor, orphans, power, standstill
+from hypervisor.domain import hotplug, jobs, leftovers, mirror, monitor, power, standstill
 from hypervisor.domain.mirror import MachineStopped, Mirror, MirrorLost, copying, switching
 from hypervisor.domain.power import State
 from hypervisor.domain.spec import DiskSpec, DomainSpec
@@ -494,7 +494,7 @@ def test_a_copy_that_is_open_already(make_machine: Callable[..., Machine]) -> No
     assert before - nodes(machine) == {storage, form}
     mirror.abandon(machine.connection, machine.uuid, machine.mirrors)
     assert nodes(machine) == before - {storage, form}
-    assert not orphans.clear(machine.domain, "vda")
+    assert not leftovers.end_copy(machine.domain, "vda")
 
 
 def nodes(machine: Machine) -> set[str]:
