@@ -18,7 +18,7 @@ KEPT := CI,HYPERVISOR_CONFIG,HYPERVISOR_LISTEN,HYPERVISOR_STATE,HYPERVISOR_API_K
 # A lab needs root.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=$(KEPT))
 
-.PHONY: help setup run test coverage bench faults fuzz lint format clean packages images tiny debian-12 clients
+.PHONY: help setup run test long coverage bench faults fuzz lint format clean packages images tiny debian-12 clients
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ run: $(READY) ## serve the API; prints the endpoint, a key and a first VM to pas
 
 test: lint images clients ## lint, then run every test in private labs
 	$(AS_ROOT) $(BIN)/python -m tests $(ARGS)
+
+long: images ## run the tests that take too long for make test: an hour and more
+	$(AS_ROOT) $(BIN)/python -m tests -m long
+	$(AS_ROOT) $(BIN)/python -m tests tests/migration/faults.py tests/migration/faults_between.py -s
 
 coverage: $(READY) ## renew docs/coverage.md from what the last make test recorded
 	@test -e .recording.json || { echo 'coverage: there is no .recording.json: run make test first' >&2; exit 1; }

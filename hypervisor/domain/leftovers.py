@@ -1,8 +1,8 @@
 """What a libvirtd that was killed while it plugged a disk in, or began to copy one, left in QEMU.
 
-Read in the source of libvirt 9.0, and seen: it opens the file in QEMU, writes the copy's job down, starts it, and
-only then writes down where that copies to. The next libvirtd knows nothing of an open file, which no second
-attempt can open then, nor can the next disk have its name; or it has a job that its XML does not show.
+Read in the source of libvirt 9.0, and seen: it opens the file in QEMU, writes the copy's job down, starts it,
+and only then writes down where that copies to. The next libvirtd knows nothing of an open file, which no
+second attempt can open then, nor can the next disk have its name; or it has a job that its XML does not show.
 """
 
 import logging

@@ -31,7 +31,7 @@ from tests.service.host import Host
 from tests.service.process import Service
 from tests.service.waiting import until
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.long]
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKcZ1cPqlqkFfYOLbD0KJrGLSvQ4yo0Ilw1VWx1pu5D5"
 
