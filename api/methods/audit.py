@@ -20,6 +20,7 @@ from api.methods.faults import Fault
 from api.methods.ids import KIND
 from api.methods.quotes import repeats
 from api.methods.table import Method
+from api.observe import context
 from api.store.journal import Journal
 from api.store.models import Account, Operation
 
@@ -152,7 +153,9 @@ class Audit:
         if self._journal is None:
             return
         moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = json.dumps({"time": moment, "request": secrets.token_hex(4), **facts})
+        # the log lines of a request carry the same; a login to a console is none
+        request = context.facts().get("request") or secrets.token_hex(4)
+        line = json.dumps({"time": moment, "request": request, **facts})
         try:
             self._journal.append(line)
         except OSError as error:

@@ -13,6 +13,7 @@ from api.methods.audit import Audit
 from api.methods.dispatch import Dispatcher
 from api.methods.faults import Fault
 from api.methods.table import Method, every, lookup
+from api.observe import context
 from api.store.journal import Journal
 from tests.methods.world import ALICE, BOB, READER, REVOKED, World
 
@@ -92,6 +93,12 @@ def test_a_refused_change_is_told_with_its_fault(audited: Audited) -> None:
     }  # fmt: skip
     fault = audited.world.fault("vm.delete", 77, key=READER)
     assert (audited.last()["account"], audited.last()["fault"]) == ("ALICE-GANDI", fault.text)
+
+
+def test_the_log_lines_of_a_request_carry_its_number(audited: Audited) -> None:
+    with context.bound(request="0a1b2c3d"):
+        audited.world.fault("vm.delete", 77)
+    assert audited.lines()[-1]["request"] == "0a1b2c3d"
 
 
 def test_reading_and_dry_runs_make_no_lines(audited: Audited) -> None:
