@@ -12,8 +12,8 @@ from hypervisor.network.handles import open_ours
 from hypervisor.network.spec import Mode, NetworkSpec, uuid_of
 from hypervisor.network.xml import parse
 
-# libvirt's own names for the taps that it makes
-_TAP = re.compile(r"vnet[0-9]+")
+# taps as `addresses.tap_of` names them, and as libvirt does by itself
+_TAP = re.compile(r"hv[0-9a-f]{12}|vnet[0-9]+")
 
 
 def private(connection: libvirt.virConnect) -> list[tuple[NetworkSpec, bool]]:
@@ -42,7 +42,7 @@ def bridge_of(connection: libvirt.virConnect, name: str) -> str | None:
 
 
 def stray_taps(name: str, used: set[str]) -> list[str]:
-    """libvirt's taps in the bridge that are not `used` by a domain; none when there is no such bridge."""
+    """The taps of guests in the bridge that are not `used` by a domain; none when there is no such bridge."""
     try:
         return [port for port in bridge.ports(name) if _TAP.fullmatch(port) and port not in used]
     except NoBridge:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from ipaddress import IPv6Address
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from tests.faults.records import Records, Row
 _SHOWN = {libvirt.VIR_DOMAIN_RUNNING: "running", libvirt.VIR_DOMAIN_BLOCKED: "running"}
 _SHOWN |= {libvirt.VIR_DOMAIN_PAUSED: "paused", libvirt.VIR_DOMAIN_SHUTOFF: "halted"}
 _NAME = re.compile(r"vm-(\d+)")
+# named after their MACs
+_TAP = re.compile(r"hv[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Checker:
         yield from (f"domain {one.name} has no record" for one in domains if one.name not in names)
         owned = {str(records.volume(disk, self.pools)) for disk in records.disk}
         owned |= {str(self.pools / records.place(vm)["pool"] / _seed(vm)) for vm in records.living}
+        # what an image is called is beside it
+        owned |= {f"{one.removesuffix('.qcow2')}.json" for one in owned if "/image-" in one}
         for place in records.datacenter:
             folder = self.pools / place["pool"]
             files = {str(one) for one in folder.iterdir()}
@@ -168,15 +173,14 @@ class Checker:
             four = next((one["ip"] for one in mine if one["version"] == 4), "")
             six = next((IPv6Address(one["ip"]).packed.hex() for one in mine if one["version"] == 6), "")
             mac = str(iface["mac"]).replace(":", "")
-            wanted.add(f"{records.place(iface)['network']} {mac}_{four}_{six}_")
+            wanted.add(f"{records.place(iface)['network']} {mac}_{four}_{six}")
         for place in records.datacenter:
             pool = self.connection.storagePoolLookupByName(f"{place['network']}-reservations")
             folder = etree.fromstring(pool.XMLDesc().encode()).findtext("target/path")
             for file in Path(str(folder)).iterdir():
-                if file.suffix != ".freed":
-                    found.add(f"{place['network']} {file.name.rpartition('_')[0]}_")
-                    if not file.read_bytes().strip(b"\0\n"):
-                        found.discard(f"{place['network']} {file.name.rpartition('_')[0]}_")
+                # names may follow, that of the guest and that of its owner
+                if file.suffix != ".freed" and file.read_bytes().strip(b"\0\n"):
+                    found.add(f"{place['network']} {'_'.join(file.name.split('_')[:3])}")
         return (
             [f"reservation {one} is missing, or empty" for one in sorted(wanted - found)],
             [f"reservation {one} belongs to nobody" for one in sorted(found - wanted)],
@@ -192,7 +196,7 @@ class Checker:
             )
             bridge = described.find("bridge")
             bridges[place["network"]] = "" if bridge is None else bridge.get("name", "")
-        ports = {one["ifname"]: one.get("master") for one in links if one["ifname"].startswith("vnet")}
+        ports = {one["ifname"]: one.get("master") for one in links if _TAP.fullmatch(one["ifname"])}
         everybodys = set()
         for other in self.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
             everybodys |= set(_taps(etree.fromstring(other.XMLDesc().encode())))
@@ -202,8 +206,10 @@ class Checker:
                     yield f"{tap} of {domain.name} is on {ports.get(tap)}, not on {bridges.get(network)}"
         strays = sorted(ports.keys() - everybodys)
         yield from (f"{one} is on {ports[one]} and no machine's" for one in strays)
-        limits = {one["ifname"] for one in links if one["ifname"].startswith("hvi-vnet")}
-        strays = sorted(limits - {f"hvi-{tap}" for tap in everybodys})
+        limits = {one["ifname"] for one in links if one["ifname"].startswith("hvi-")}
+        # the kernel's names have at most 15 bytes
+        wanted = {f"hvi-{blake2b(tap.encode(), digest_size=5).hexdigest()}" for tap in everybodys}
+        strays = sorted(limits - wanted)
         yield from (f"{one} limits an interface that is gone" for one in strays)
         numbers = range(self.first_vm, self.first_vm + 1000)
         running = Counter(one for one in _guests() if one in {f"vm-{number}" for number in numbers})

@@ -77,7 +77,7 @@ def _a_reservation_gone(town: Town) -> Iterator[str]:
     file, name = Path(volume.path()), volume.name()
     content = file.read_bytes()
     file.unlink()
-    yield f"lost: reservation {network} {name.rpartition('_')[0]}_ is missing"
+    yield f"lost: reservation {network} {'_'.join(name.split('_')[:3])} is missing"
     file.write_bytes(content)
 
 
