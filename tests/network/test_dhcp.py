@@ -236,5 +236,5 @@ def test_two_hundred_stay_quick(connection: libvirt.virConnect, network: Network
     for mac in macs[:20]:
         release(connection, name, mac)
         assign(connection, name, Reservation(mac, IPv4Address("10.215.2.0") + macs.index(mac)))
-    # about 10 ms a call; an order of magnitude for a busy machine
-    assert (time.perf_counter() - begin) / 40 < 0.1
+    # about 25 ms a call, with `nft` started once or twice; an order of magnitude for a busy machine
+    assert (time.perf_counter() - begin) / 40 < 0.25
