@@ -142,19 +142,24 @@ def running(connection: libvirt.virConnect, uuid: str, attempt: str) -> Iterator
     except NoDomain as error:
         raise stopped(uuid) from error
     except LibvirtError as error:
-        if _powered(connection, uuid, error):
+        if error.code in _HUNG_UP:
+            _check_stays_on(connection, uuid, error)
+        if power.state(connection, uuid).powered:
             raise
         raise stopped(uuid) from error
+    except MirrorLost as error:
+        _check_stays_on(connection, uuid, error)
+        raise
 
 
-def _powered(connection: libvirt.virConnect, uuid: str, error: LibvirtError) -> bool:
-    """Whether the domain is on; that one's QEMU has hung up libvirt says some moments before."""
-    deadline = time.monotonic() + (_HANGING_UP if error.code in _HUNG_UP else 0)
-    while powered := power.state(connection, uuid).powered:
+def _check_stays_on(connection: libvirt.virConnect, uuid: str, error: HypervisorError) -> None:
+    """Raise `MachineStopped` when the domain is off soon: its QEMU ends the mirrors and hangs up before."""
+    deadline = time.monotonic() + _HANGING_UP
+    while power.state(connection, uuid).powered:
         if time.monotonic() >= deadline:
-            break
+            return
         time.sleep(_LOOK_HUNG_UP)
-    return powered
+    raise stopped(uuid) from error
 
 
 def lost(connection: libvirt.virConnect, domain: libvirt.virDomain, disk: Disk) -> MirrorLost:
