@@ -112,6 +112,7 @@ def nothing_left(service: Service) -> bool:
     )
 
 
+@pytest.mark.long
 def test_a_killed_one_leaves_no_domain_and_the_next_one_cleans_up(patient: Service, host: Host) -> None:
     killed = subprocess.Popen(
         [sys.executable, "-m", "api.cli", "doctor"],
@@ -135,6 +136,7 @@ def test_a_killed_one_leaves_no_domain_and_the_next_one_cleans_up(patient: Servi
     assert nothing_left(patient)
 
 
+@pytest.mark.long
 def test_a_stopped_pool(patient: Service, host: Host) -> None:
     pool = patient.datacenters[0].pool
     host.connection.storagePoolLookupByName(pool).destroy()
@@ -151,6 +153,7 @@ def test_a_stopped_network(patient: Service, host: Host) -> None:
     mended(patient, found)
 
 
+@pytest.mark.long
 def test_a_bridge_that_was_deleted(patient: Service) -> None:
     one = patient.datacenters[1]
     subprocess.run(["ip", "link", "delete", one.bridge], check=True)
@@ -159,6 +162,7 @@ def test_a_bridge_that_was_deleted(patient: Service) -> None:
     mended(patient, found)
 
 
+@pytest.mark.long
 def test_a_bridge_without_its_address(patient: Service) -> None:
     one = patient.datacenters[0]
     subprocess.run(["ip", "address", "del", one.ipv4, "dev", one.bridge], check=True)
@@ -167,6 +171,7 @@ def test_a_bridge_without_its_address(patient: Service) -> None:
     mended(patient, found)
 
 
+@pytest.mark.long
 def test_a_dhcp_server_that_hangs(patient: Service, host: Host) -> None:
     """The network is up, and only asking for a lease tells."""
     spec = network_spec(patient.datacenters[0])
@@ -181,6 +186,7 @@ def test_a_dhcp_server_that_hangs(patient: Service, host: Host) -> None:
     assert found.level is Level.OK, found
 
 
+@pytest.mark.long
 def test_a_dhcp_server_that_is_gone_is_there_again(patient: Service, host: Host) -> None:
     """libvirt starts one for the doctor's reservation."""
     spec = network_spec(patient.datacenters[0])
@@ -197,12 +203,14 @@ def test_a_secret_that_others_may_read(patient: Service, name: str) -> None:
     assert (patient.state / name).stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.long
 def test_a_state_folder_that_qemu_cannot_pass(patient: Service) -> None:
     patient.state.chmod(0o700)
     found = problem(patient, "state folder")
     mended(patient, found)
 
 
+@pytest.mark.long
 def test_a_port_that_another_program_has(patient: Service) -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
@@ -213,6 +221,7 @@ def test_a_port_that_another_program_has(patient: Service) -> None:
     assert "HYPERVISOR_LISTEN=" in found.mend
 
 
+@pytest.mark.long
 def test_a_full_disk(patient: Service, host: Host) -> None:
     pool = patient.datacenters[0].pool
     folder = patient.pools / pool
@@ -226,6 +235,7 @@ def test_a_full_disk(patient: Service, host: Host) -> None:
     healthy(patient)
 
 
+@pytest.mark.long
 def test_a_foreign_domain_is_left_alone(patient: Service, host: Host) -> None:
     """One that has the name of a trial's, and is not one."""
     pool = patient.datacenters[1].pool
@@ -240,6 +250,7 @@ def test_a_foreign_domain_is_left_alone(patient: Service, host: Host) -> None:
         foreign.undefine()
 
 
+@pytest.mark.long
 def test_libvirt_that_does_not_answer(patient: Service, tmp_path: Path) -> None:
     away = f"qemu+unix:///system?socket={tmp_path}/none"
     done = command(patient.environment | {"HYPERVISOR_LIBVIRT_URI": away, "COLUMNS": "100"})
@@ -248,6 +259,7 @@ def test_libvirt_that_does_not_answer(patient: Service, tmp_path: Path) -> None:
     assert "1 problem" in done.stdout.splitlines()[-1]
 
 
+@pytest.mark.long
 def test_before_the_first_start(new_service: NewService, tmp_path: Path, host: Host) -> None:
     """Nothing is there yet: it says what makes it, and makes nothing itself."""
     service, state = new_service(), tmp_path / "none"
