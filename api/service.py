@@ -13,6 +13,7 @@ from typing import IO
 from sqlalchemy import select
 
 from api import methods, operations
+from api.methods.audit import Audit
 from api.methods.call import Services
 from api.methods.dispatch import Dispatcher
 from api.methods.graph.links import Links
@@ -33,6 +34,7 @@ from api.settings import Settings
 from api.store import revision
 from api.store.content import populate
 from api.store.database import Store
+from api.store.journal import Journal
 from api.store.keys import first_account
 from api.store.models import Datacenter
 from api.store.statistics import Statistics
@@ -53,6 +55,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._open = ExitStack()
+        self._engine: Engine | None = None
 
     def start(self) -> Application:
         """Open everything, take up what was interrupted, and return the application."""
@@ -76,7 +79,7 @@ class Service:
             max_vcpus=settings.limits.cores,
             migration=settings.migration,
         )
-        engine = Engine(backend, settings.workflows_url)
+        engine = self._engine = Engine(backend, settings.workflows_url)
         observer = Observer(backend)
         self._open.enter_context(hosts.events.subscribed(observer))
         observer.resync()
@@ -104,7 +107,7 @@ class Service:
             graph_secret(settings.state / "graphs.key"),
             settings.statistics.url_lifetime,
             settings.public_url,
-            fallback=own_url(settings.listen),
+            fallback=own_url(settings.listen, settings.scheme),
         )
         listening, port = open_console(settings.console_listen)
         services = Services(
@@ -117,12 +120,29 @@ class Service:
             links=links,
             room=pools,
             libvirt_uri=settings.libvirt_uri,
+            audit=self._open_audit(),
         )
         if listening:
             server = ConsoleServer(listening, settings.host_key, services, consoles)
             server.start()
             self._open.callback(server.stop)
         return Application(Dispatcher(services), Pages(store, statistics, links))
+
+    def is_alive(self) -> bool:
+        """Whether work is taken up: what does not mend itself, but by a new start."""
+        return self._engine is None or self._engine.runs
+
+    def _open_audit(self) -> Audit:
+        file = self._settings.audit_file
+        if file is None:
+            return Audit()
+        try:
+            journal = Journal(file)
+        except OSError as error:
+            reason = error.strerror
+            raise OSError(f"the audit log {file} cannot be opened ({reason}): see audit_log") from None
+        self._open.callback(journal.close)
+        return Audit(journal)
 
     def _open_hosts(self, store: Store) -> Hosts:
         with store.reading() as session:
@@ -183,7 +203,8 @@ def open_store(settings: Settings) -> Store:
     if revision.current(store) != revision.HEAD:
         from api.store.schema import upgrade
 
-        upgrade(store)
+        for copy in upgrade(store, [settings.workflows_file]):
+            log.info("the records' schema was brought up to date; what was there before is in %s", copy)
     with store.writing() as session:
         populate(session, settings)
         key = first_account(session, settings)
@@ -209,10 +230,10 @@ def graph_secret(file: Path) -> bytes:
     return bytes.fromhex(file.read_text())
 
 
-def own_url(address: str) -> str:
+def own_url(address: str, scheme: str = "http") -> str:
     """The URL of the service for a caller who named no host."""
     listen = parse_listen(address.split()[-1])
-    return f"http://{listen}" if isinstance(listen, Tcp) else "http://localhost"
+    return f"{scheme}://{listen if isinstance(listen, Tcp) else 'localhost'}"
 
 
 def accelerated(settings: Settings) -> bool:

@@ -7,9 +7,18 @@ import ipaddress
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -143,6 +152,31 @@ class SnapshotProfileSettings(BaseModel):
     schedules: tuple[ScheduleSettings, ...]
 
 
+class TlsSettings(BaseModel):
+    """HTTPS: with a certificate and its key (files in PEM form), or with one that the service makes for
+    itself, for `names` beside those that it knows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cert: Path | None = None
+    key: Path | None = None
+    self_signed: bool = False
+    names: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:*-]{1,253}$")], ...] = ()
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key belong together: name both files")
+        if self.self_signed and self.cert is not None:
+            raise ValueError("self_signed makes a certificate: leave out cert and key")
+        return self
+
+    @property
+    def on(self) -> bool:
+        """Whether the API is answered by HTTPS."""
+        return self.self_signed or self.cert is not None
+
+
 _HOUR = 3600
 _DAY = 24 * _HOUR
 _DAILY = "daily"
@@ -196,6 +230,9 @@ class Settings(BaseSettings):
     patience: Patience = Patience()
     migration: MigrationSettings = MigrationSettings()
     statistics: StatisticsSettings = StatisticsSettings()
+    tls: TlsSettings = TlsSettings()
+    # a file, in the state folder unless it begins with a slash; "off" for none
+    audit_log: str = Field(default="audit.log", min_length=1)
     console_listen: str = "127.0.0.1:2222"
     console_host: str = "localhost"
     # what the URLs of graphs begin with, when that is not what the caller used
@@ -223,17 +260,40 @@ class Settings(BaseSettings):
     @cached_property
     def workflows_url(self) -> str:
         """Where the progress of running work is kept."""
-        return f"sqlite:///{self.state / 'workflows.db'}"
+        return f"sqlite:///{self.workflows_file}"
+
+    @cached_property
+    def workflows_file(self) -> Path:
+        """The same as a file."""
+        return self.state / "workflows.db"
 
     @cached_property
     def statistics_file(self) -> Path:
         """Where the samples are."""
         return self.state / "statistics.db"
 
+    @property
+    def scheme(self) -> Literal["http", "https"]:
+        """What the URLs of the service begin with."""
+        return "https" if self.tls.on else "http"
+
+    @cached_property
+    def certificate(self) -> tuple[Path, Path]:
+        """The certificate that is shown, and its key; those made by the service itself are in the state
+        folder."""
+        if self.tls.cert is not None and self.tls.key is not None:
+            return self.tls.cert, self.tls.key
+        return self.state / "tls-cert.pem", self.state / "tls-key.pem"
+
     @cached_property
     def pools(self) -> Path:
         """The folder of the storage pools."""
         return self.state / "pools"
+
+    @cached_property
+    def audit_file(self) -> Path | None:
+        """Where it is written who changed what; None when it is not."""
+        return None if self.audit_log == "off" else self.state / self.audit_log
 
     @cached_property
     def logs(self) -> Path:

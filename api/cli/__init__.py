@@ -12,7 +12,7 @@ from hypervisor.errors import HypervisorError
 class _Commands(click.Group):
     """Imports a command when it is asked for: each needs a part of the house only."""
 
-    names = ("serve", "image", "apikey", "account", "lab", "methods", "coverage", "vm")
+    names = ("serve", "image", "apikey", "account", "lab", "methods", "coverage", "vm", "systemd")
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.names)

@@ -5,24 +5,32 @@ import logging
 import multiprocessing
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 import hypervisor.lab
+from api.cli.https import tls
 from api.cli.lab import SERVICE
 from api.cli.settings import load
-from api.cli.welcome import welcome
+from api.cli.welcome import announce, welcome
 from api.settings import Settings
 from api.wire.console_socket import open_console
-from api.wire.listen import Tcp, open_listener, parse_listen
+from api.wire.listen import Tcp, open_listener, parse_listen, place
 from api.wire.server import serve as serve_wsgi
+from api.wire.systemd import Manager
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 _IN_LAB = "HYPERVISOR_LAB_LISTEN"
+# the name of their sockets, as the units give it
+_CONSOLE = "console"
+_FILE = click.Path(dir_okay=False, resolve_path=True, path_type=Path)
 
 
 @click.command()
@@ -35,11 +43,27 @@ _IN_LAB = "HYPERVISOR_LAB_LISTEN"
     show_default=True,
     help="This host's libvirt, a private one in a lab, or the lab where the host's does not answer.",
 )
+@click.option("--tls-cert", type=_FILE, help="Answer by HTTPS with this certificate (PEM).")
+@click.option("--tls-key", type=_FILE, help="Its key (PEM, without a password).")
+@click.option("--tls-self-signed", is_flag=True, help="Answer by HTTPS with a certificate made for it.")
 @click.option("--setup", is_flag=True, help="First build the tiny image, when it is not there yet.")
-def serve(listen: str | None, where: str, setup: bool) -> None:
+def serve(
+    listen: str | None,
+    where: str,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_self_signed: bool,
+    setup: bool,
+) -> None:
     """Answer the API until Ctrl-C; virtual machines go on running on this host's libvirt, and end with a
     lab."""
-    settings = load(listen=listen)
+    chosen = {"cert": tls_cert, "key": tls_key, "self_signed": tls_self_signed or None}
+    https = {name: value for name, value in chosen.items() if value is not None}
+    manager = Manager.found()
+    # sockets that the service manager holds take the place of the settings'
+    sockets = manager.others(_CONSOLE), manager.sockets(_CONSOLE)
+    passed = [" ".join(str(one) for one in some) or None for some in sockets]
+    settings = load(listen=passed[0] or listen, console_listen=passed[1], tls=https or None)
     if setup:
         from api.cli.image import built
 
@@ -50,6 +74,7 @@ def serve(listen: str | None, where: str, setup: bool) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     running = ExitStack()
+    alive: list[Callable[[], bool]] = []
 
     def start() -> "WSGIApplication":
         # only the worker needs the house: the process that watches over it stays small
@@ -57,13 +82,25 @@ def serve(listen: str | None, where: str, setup: bool) -> None:
 
         service = Service(settings)
         running.callback(service.stop)
+        alive.append(service.is_alive)
         return service.start()
 
     gc.freeze()
     # a call takes a millisecond or two: it does not wait for the five that Python gives a thread at work
     sys.setswitchinterval(0.0005)
     places = [parse_listen(one) for one in settings.listen.split()]
-    serve_wsgi(places, start, running.close, lambda: welcome(settings), settings.threads)
+    # what a service prints is kept in the journal, where the key has no place
+    shown = partial(announce if manager.listens else welcome, settings, place(places[-1]))
+    serve_wsgi(
+        places,
+        start,
+        running.close,
+        shown,
+        settings.threads,
+        tls(settings),
+        manager,
+        lambda: all(one() for one in alive),
+    )
 
 
 def _answers(uri: str) -> bool:
@@ -99,7 +136,8 @@ def _serve_in_lab(settings: Settings) -> int:
         pass_fds=passed,
         environment={
             **os.environ,
-            _IN_LAB: settings.listen,
+            _IN_LAB: place(parse_listen(settings.listen)),
+            "HYPERVISOR_TLS": settings.tls.model_dump_json(),
             "HYPERVISOR_CONSOLE_LISTEN": _inside(settings.console_listen, passed[1:]),
         },
     )

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from api.settings import Settings
+from api.wire.tls import read
 
 _FIRST_VM = """\
 python3 - <<'END'
-import pathlib, subprocess, time, xmlrpc.client
+import pathlib, {ssl}subprocess, time, xmlrpc.client
 
-api, key = xmlrpc.client.ServerProxy("{endpoint}", allow_none=True), "{key}"
+api, key = xmlrpc.client.ServerProxy("{endpoint}", allow_none=True{trust}), "{key}"
 identity = pathlib.Path("~/.ssh/id_ed25519").expanduser()
 if not identity.exists():
     identity.parent.mkdir(mode=0o700, exist_ok=True)
@@ -32,11 +33,16 @@ print("{enter}ssh -i", identity, "-o ConnectionAttempts=60 -o StrictHostKeyCheck
       "-o UserKnownHostsFile=/dev/null root@" + ip)
 END"""
 
+_TRUST = """\
+A client trusts it once it has a copy of that file and the fingerprint is the same. Python and what is built
+on it: SSL_CERT_FILE=COPY; curl: --cacert COPY; for a copy, unless you have ssh:
+  openssl s_client -connect {address} </dev/null | openssl x509 > COPY
+  openssl x509 -noout -fingerprint -sha256 -in COPY"""
 
-def welcome(settings: Settings) -> None:
-    """Print it."""
-    address = os.environ.get("HYPERVISOR_LAB_LISTEN", settings.listen)
-    endpoint = f"http://{address}/xmlrpc/"
+
+def welcome(settings: Settings, address: str) -> None:
+    """Print it; the API answers at `address`."""
+    address = os.environ.get("HYPERVISOR_LAB_LISTEN", address)
     file = settings.state / "apikey"
     key = settings.api_key or (file.read_text().strip() if file.exists() else "YOUR-API-KEY")
     in_lab = "HYPERVISOR_LAB_LISTEN" in os.environ
@@ -46,7 +52,27 @@ def welcome(settings: Settings) -> None:
         else ""
     )
     where = "a private lab" if in_lab else settings.libvirt_uri
-    click.echo(f"\nThe Hosting API answers at {endpoint} (virtual machines in {where})")
+    click.echo()
+    announce(settings, address, where)
+    ssl = trust = ""
+    if settings.tls.self_signed:
+        cert, _ = settings.certificate
+        ssl, trust = "ssl, ", f', context=ssl.create_default_context(cafile="{cert}")'
+        click.echo(_TRUST.format(cert=cert, address=address))
     click.echo(f"API key: {key}\n\nA first virtual machine, to paste into another terminal:\n")
-    click.echo(_FIRST_VM.format(endpoint=endpoint, key=key, enter=enter))
+    endpoint = _endpoint(settings, address)
+    click.echo(_FIRST_VM.format(endpoint=endpoint, key=key, enter=enter, ssl=ssl, trust=trust))
     click.echo("\nCtrl-C ends the service.", nl=True)
+
+
+def announce(settings: Settings, address: str, where: str | None = None) -> None:
+    """Print where the API answers and by which certificate, but no key."""
+    endpoint = _endpoint(settings, address)
+    click.echo(f"The Hosting API answers at {endpoint} (virtual machines in {where or settings.libvirt_uri})")
+    if settings.tls.on:
+        cert, _ = settings.certificate
+        click.echo(f"Its certificate {cert} has the SHA-256 fingerprint\n  {read(cert).fingerprint}")
+
+
+def _endpoint(settings: Settings, address: str) -> str:
+    return f"{settings.scheme}://{address}/xmlrpc/"

@@ -1,11 +1,12 @@
 """One request on its way through the methods."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from api.methods.audit import Audit
 from api.methods.faults import Cause, Object, refuse
 from api.methods.graph.links import Links
 from api.operations.jobs import DryRunPassed, Jobs, Origin, Planned, migrating
@@ -34,17 +35,22 @@ class Services:
     links: Links
     room: Rooms
     libvirt_uri: str
+    audit: Audit
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Who calls, from where, by which URL of the service's root, and with what at hand."""
+    """Who calls, from where, by which URL of the service's root, and with what at hand.
+
+    `accepted` hears of the operations that come of it.
+    """
 
     account: Account
     remote_address: str
     services: Services
     dry_run: bool = False
     root: str = ""
+    accepted: Callable[[Sequence[Operation]], None] = lambda _operations: None
 
     @property
     def store(self) -> Store:
@@ -73,7 +79,9 @@ class Call:
         wait for a migration, which ends when somebody says so."""
         check_not_migrating(session, claims)
         origin = Origin(self.account, self.remote_address, self.dry_run)
-        return self.services.jobs.submit(session, origin, workflow, arguments, planned, claims)
+        operations = self.services.jobs.submit(session, origin, workflow, arguments, planned, claims)
+        self.accepted(operations)
+        return operations
 
 
 def check_not_migrating(session: Session, claims: Sequence[str]) -> None:

@@ -4,28 +4,31 @@ import hashlib
 import hmac
 import ipaddress
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from api.methods.call import Services
-from api.methods.dispatch import authenticate
+from api.methods.dispatch import Speaker, authenticate
 from api.methods.faults import Fault
 from api.methods.public_key import InvalidPublicKey, parse_public_key
-from api.store.models import Iface, Ip, SshKey, Vm
+from api.store.models import Account, Iface, Ip, SshKey, Vm
 
 _NOBODY = 0  # no account has this id
 
 
 @dataclass(frozen=True, slots=True)
 class Viewed:
-    """A virtual machine whose console is looked at."""
+    """A virtual machine whose console is looked at, its owner, and the API key if that is what let in."""
 
     vm_id: int
     uuid: str
     hostname: str
     datacenter_id: int
+    account: str = field(default="", compare=False)
+    key_id: int | None = field(default=None, compare=False)
+    label: str = field(default="", compare=False)
 
 
 def with_key(services: Services, address: str, blob: bytes) -> Viewed | None:
@@ -40,7 +43,7 @@ def with_key(services: Services, address: str, blob: bytes) -> Viewed | None:
         candidates: list[Vm | None] = [*session.scalars(_at(address))]
         for vm in candidates or [None]:
             if _holds(session, vm, offered) and vm is not None:
-                found = _viewed(vm)
+                found = _viewed(session, vm)
     return found
 
 
@@ -49,14 +52,14 @@ def with_api_key(services: Services, address: str, key: str) -> Viewed | None:
 
     A read-only key opens none.
     """
-    owner = _NOBODY
+    owner, speaker = _NOBODY, None
     with suppress(Fault):
         speaker = authenticate(services, key)
         # whoever has a console can type into it
         owner = _NOBODY if speaker.read_only else speaker.account.id
     with services.store.reading() as session:
         vm = session.scalar(_at(address).where(Vm.account_id == owner))
-        return None if vm is None else _viewed(vm)
+        return None if vm is None else _viewed(session, vm, speaker)
 
 
 def is_open(services: Services, vm_id: int) -> bool:
@@ -101,5 +104,7 @@ def _digest(line: str) -> bytes:
         return b""
 
 
-def _viewed(vm: Vm) -> Viewed:
-    return Viewed(vm.id, vm.uuid, vm.hostname, vm.datacenter_id)
+def _viewed(session: Session, vm: Vm, speaker: Speaker | None = None) -> Viewed:
+    owner = session.get_one(Account, vm.account_id)
+    key = (None, "") if speaker is None else (speaker.key_id, speaker.label)
+    return Viewed(vm.id, vm.uuid, vm.hostname, vm.datacenter_id, owner.handle, *key)

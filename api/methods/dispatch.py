@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, or_, select
 
+from api.methods.audit import Entry
 from api.methods.call import Call, Services
 from api.methods.faults import Cause, Fault, Object, read_only, refuse, too_many, unknown_method
 from api.methods.pace import Pace
@@ -20,7 +21,7 @@ _KEY = re.compile(r"[a-z0-9]{24}\Z")
 _DRY_RUN = "--dry-run"
 _ACCOUNT = Account.__table__
 _SPEAKS_FOR = (
-    select(_ACCOUNT, ApiKey.digest, ApiKey.id.label("key_id"), ApiKey.read_only)
+    select(_ACCOUNT, ApiKey.digest, ApiKey.id.label("key_id"), ApiKey.read_only, ApiKey.label)
     .join_from(_ACCOUNT, ApiKey)
     .where(
         ApiKey.digest == bindparam("wanted"),
@@ -37,6 +38,7 @@ class Speaker:
     account: Account
     key_id: int | None = None
     read_only: bool = False
+    label: str = ""
 
 
 class Dispatcher:
@@ -52,11 +54,16 @@ class Dispatcher:
         method = lookup(name)
         if method is None:
             raise unknown_method(name)
-        given = list(arguments)
-        speaker = self._authenticate(method, given)
+        with self._services.audit.call(method, arguments, remote_address) as entry:
+            answer = self._answer(method, list(arguments), remote_address, root, entry)
+            entry.answered(answer)
+        return answer
+
+    def _answer(self, method: Method, given: list[Any], remote_address: str, root: str, entry: Entry) -> Any:
+        entry.who = speaker = self._authenticate(method, given)
         self._check_right(method, speaker)
-        dry_run = _take_dry_run(given)
-        call = Call(speaker.account, remote_address, self._services, dry_run, root)
+        entry.dry_run = dry_run = _take_dry_run(given)
+        call = Call(speaker.account, remote_address, self._services, dry_run, root, entry.accepted)
         if dry_run:
             return [
                 {"reason": fault.text, "attr": list(fault.fields), "error": fault.code}
@@ -101,7 +108,7 @@ def authenticate(services: Services, key: Any) -> Speaker:
     if found is None or not hmac.compare_digest(found.digest, wanted):
         raise refuse(Object.ACCOUNT, Cause.NORIGHT, "Invalid API key")
     account = Account(**{column.key: found._mapping[column.key] for column in _ACCOUNT.columns})
-    return Speaker(account, found.key_id, found.read_only)
+    return Speaker(account, found.key_id, found.read_only, found.label)
 
 
 def _objections(method: Method, call: Call, given: list[Any]) -> list[Fault]:

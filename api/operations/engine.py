@@ -67,6 +67,11 @@ class Engine:
         if self._failure is not None:
             raise self._failure
 
+    @property
+    def runs(self) -> bool:
+        """Whether it takes jobs up."""
+        return self._ready.is_set() and self._failure is None and self._thread.is_alive()
+
     def wake(self) -> None:
         """Say that a job was accepted or has ended; callable from any thread."""
         if not self._loop.is_closed():

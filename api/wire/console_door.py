@@ -72,6 +72,7 @@ class _Client(asyncssh.SSHServer):
         self._failures = 0
         self._viewed: Viewed | None = None
         self._session: Session | None = None
+        self._asked = "", ""
         self.logged_in = False
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -99,6 +100,7 @@ class _Client(asyncssh.SSHServer):
 
     def auth_completed(self) -> None:
         self.logged_in = True
+        self._record()
         asyncio.get_running_loop().call_later(LOGIN_SECONDS, self._expect_session)
 
     def _expect_session(self) -> None:
@@ -112,20 +114,32 @@ class _Client(asyncssh.SSHServer):
         return True
 
     async def validate_public_key(self, address: str, key: asyncssh.SSHKey) -> bool:
-        return await self._judge(partial(console.with_key, self._services, address, key.public_data))
+        shown = key.get_fingerprint()
+        return await self._judge(
+            address, shown, partial(console.with_key, self._services, address, key.public_data)
+        )
 
     async def validate_password(self, address: str, password: str) -> bool:
-        return await self._judge(partial(console.with_api_key, self._services, address, password))
+        return await self._judge(
+            address, "password", partial(console.with_api_key, self._services, address, password)
+        )
 
-    async def _judge(self, judge: Callable[[], Viewed | None]) -> bool:
+    async def _judge(self, address: str, offered: str, judge: Callable[[], Viewed | None]) -> bool:
         self._viewed = None
+        self._asked = address, offered
         self._viewed = await asyncio.to_thread(judge)
         if self._viewed is not None:
-            return True
+            return True  # so far: the key itself has still to sign
+        self._record()
         self._failures += 1
         if self._failures >= ATTEMPTS:
             self._conn.disconnect(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many attempts to log in")
         return False
+
+    def _record(self) -> None:
+        peer = self._conn.get_extra_info("peername")
+        remote = str(peer[0]) if isinstance(peer, tuple) and peer else "unix"
+        self._services.audit.console(remote, *self._asked, self._viewed)
 
     # what it may do
 

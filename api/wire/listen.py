@@ -11,7 +11,6 @@ BACKLOG = 1024
 """Connections that the kernel holds until they are accepted."""
 
 _ANY_PORT = 65535
-_SYSTEMD_FIRST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +105,13 @@ def remove(listen: Listen) -> None:
             Path(listen.path).unlink()
 
 
-def activated() -> list[Inherited]:
-    """The sockets that systemd passed to this very process (sd_listen_fds(3)), each told once."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return []
-    del os.environ["LISTEN_PID"]
-    count = int(os.environ.pop("LISTEN_FDS", "0"))
-    return [Inherited(fd) for fd in range(_SYSTEMD_FIRST, _SYSTEMD_FIRST + count)]
+def place(listen: Listen) -> str:
+    """Where clients find what listens there, as ``HOST:PORT`` or ``unix:/PATH``."""
+    if not isinstance(listen, Inherited):
+        return str(listen)
+    with socket.socket(fileno=os.dup(listen.fd)) as opened:
+        name = opened.getsockname()
+    return str(Tcp(*name[:2]) if isinstance(name, tuple) else Unix(name))
 
 
 def _number(address: str, digits: str) -> int:

@@ -17,20 +17,24 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
-from gunicorn.errors import HaltServer
+from gunicorn.errors import AppImportError, HaltServer
 
+from api.store.errors import StoreError
 from api.wire.listen import (
     Inherited,
     Listen,
     Tcp,
     Unix,
-    activated,
     listener,
     open_listener,
     parse_listen,
     remove,
 )
+from api.wire.pulse import Pulse
+from api.wire.systemd import Manager
+from api.wire.tls import Tls, TlsError
 from api.wire.worker import BoundedWorker
+from hypervisor.errors import HypervisorError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -57,6 +61,8 @@ ORPHANED = 1.0
 
 # databases, libvirt, consoles, pipes
 _OTHER_FILES = 512
+# what a person can mend: its text says how
+_MENDABLE = (HypervisorError, StoreError, TlsError, OSError)
 
 _log = logging.getLogger(__name__)
 
@@ -67,26 +73,32 @@ def serve(
     on_stop: Callable[[], None],
     ready: Callable[[], None],
     threads: int = THREADS,
+    tls: Tls | None = None,
+    manager: Manager | None = None,
+    alive: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Serve at all of `listen` until SIGTERM, SIGINT or SIGQUIT; sockets passed by systemd take their place.
+    """Serve at all of `listen` until SIGTERM, SIGINT or SIGQUIT, and tell the service `manager` how it goes:
+    in the worker, `alive` says whether that is still worth anything.
 
     Runs in the main thread, without other threads: the worker is forked from here. In the worker run
     `on_start`, which opens everything and gives the application, then `ready`, once, when requests are
     answered, and at the end `on_stop`, unless `on_start` failed. The worker leaves with `os._exit`: nothing
     of the caller's stack is unwound twice, and no handler of `atexit` runs in it. A worker that dies later is
-    replaced, with a new `on_start`.
+    replaced, with a new `on_start`. With `tls`, all of `listen` speak it and nothing else.
 
     Raises `OSError` when it cannot listen, `SystemExit` when the worker could not start (its reason is on
     stderr).
     """
     before = {number: signal.getsignal(number) for number in (*Arbiter.SIGNALS, signal.SIGCHLD)}
-    opened: Sequence[Listen] = activated() or listen
-    bind = [f"fd://{listener(each).detach()}" for each in opened]
-    application = _Gunicorn(bind, _Worker(on_start, on_stop, ready), threads)
+    bind = [f"fd://{listener(each).detach()}" for each in listen]
+    manager = manager or Manager()
+    application = _Gunicorn(bind, _Worker(on_start, on_stop, ready, tls, manager, alive), threads)
     master = os.getpid()
     status: Any = 0
     try:
-        _Master(application).run()
+        served = _Master(application)
+        served.manager = manager
+        served.run()
     except SystemExit as end:
         status = end.code
     finally:
@@ -96,7 +108,7 @@ def serve(
             os._exit(status if isinstance(status, int) else 1)
         for number, handler in before.items():
             signal.signal(number, handler)
-        for each in opened:
+        for each in listen:
             remove(each)
     if status:
         raise SystemExit(status)
@@ -120,8 +132,12 @@ class _Worker:
         on_start: "Callable[[], WSGIApplication]",
         on_stop: Callable[[], None],
         ready: Callable[[], None],
+        tls: Tls | None,
+        manager: Manager,
+        alive: Callable[[], bool],
     ) -> None:
         self._on_start, self._on_stop, self._ready = on_start, on_stop, ready
+        self._tls, self._manager, self._alive = tls, manager, alive
         self._watched, self._held = os.pipe()
         # shared by master and worker: whether a worker ever answered requests
         self._answered = mmap.mmap(-1, 1)
@@ -130,6 +146,10 @@ class _Worker:
     def forked(self, arbiter: Arbiter, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
         os.close(self._held)
         worker.cfg.set("graceful_timeout", DRAIN)
+        if self._tls is not None:
+            worker.tls = self._tls
+            # to gunicorn: requests come by https
+            worker.cfg.set("certfile", str(self._tls.cert))
         threading.Thread(target=self._watch_master, name="master watch", daemon=True).start()
 
     def _watch_master(self) -> None:
@@ -141,16 +161,23 @@ class _Worker:
 
     def load(self) -> "WSGIApplication":
         try:
+            if self._tls is not None:
+                self._tls.open()
             application = self._on_start()
+        except _MENDABLE as error:
+            # gunicorn shows no more of this one than its text
+            raise AppImportError(f"The service cannot start: {error}") from error
         except Exception as error:
             raise RuntimeError(f"The service cannot start: {error}") from error
         self._started = True
         return application
 
-    def answers(self, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
+    def answers(self, worker: Any) -> None:
         if self._answered[0] == 0:
             self._ready()
             self._answered[0] = 1
+        if self._manager.listens:
+            Pulse(self._manager, worker, self._alive).start()
 
     def exits(self, arbiter: Arbiter, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
         # gunicorn calls this in the master too, for a worker it could not signal
@@ -205,15 +232,18 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc] # gunicorn ships no type
 class _Master(Arbiter):  # type: ignore[misc] # gunicorn ships no types
     """gunicorn's master, without what would run two workers side by side."""
 
+    APP_LOAD_ERROR = Arbiter.WORKER_BOOT_ERROR
     stopping = False
+    manager = Manager()
 
     def stop(self, graceful: bool = True) -> None:
         self.stopping = True
+        self.manager.tell("STOPPING=1")
         self.systemd = True  # to gunicorn: the paths of the sockets are not its own to remove
         super().stop(graceful)
 
     def handle_hup(self) -> None:
-        self.log.warning("SIGHUP is ignored: settings are read at the start only")
+        self.log.warning("SIGHUP is ignored: settings are read at the start, certificates when they change")
 
     def handle_ttin(self) -> None:
         self.log.warning("SIGTTIN is ignored: there is one worker process")

@@ -1,105 +1,98 @@
 """The process that answers: gunicorn's threaded worker, with bounds on what one client may cost the others.
 
 Read in the source of gunicorn 27: the worker takes a thread for every new connection, waits there without
-limit for the rest of a request, and closes connections in its event loop, up to two seconds each. Here a
-connection waits for its first bytes in the event loop, a request has to be there within `REQUEST_SECONDS`,
-and the slow part of closing happens in a thread.
+limit for the rest of a request, and closes connections in its event loop, up to two seconds each; a TLS
+handshake holds a thread for as long as the client likes. Here a connection waits for its first bytes in the
+event loop, TLS handshakes happen there too, a request has to be there within `REQUEST_SECONDS`, and the slow
+part of closing happens in a thread.
 """
 
-import errno
 import selectors
 import socket
+import ssl
 import time
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 from gunicorn import util
-from gunicorn.http import errors
+from gunicorn.http import errors, get_parser
 from gunicorn.workers.gthread import ThreadWorker
 
-REQUEST_SECONDS = 20.0
-"""Time for a whole request, head and body, to arrive, from its first byte on."""
+from api.wire.bounded import LINGER_SECONDS, BoundedSocket, BoundedTlsSocket
+from api.wire.tls import Tls
 
-ANSWER_SECONDS = 60.0
-"""Time for an answer to be taken."""
-
-LINGER_SECONDS = 0.5
-"""Time for the client to close first, so that it can read an answer to a request that was not read to its
-end."""
-
-_LINGER_BYTES = 16 * 65536
-
-
-class SlowClientError(ConnectionResetError, TimeoutError):
-    """The client took too long: for the application a timeout, for gunicorn a connection that is gone."""
-
-    def __init__(self) -> None:
-        super().__init__(errno.ECONNRESET, "the client is too slow")
-
-
-class BoundedSocket(socket.socket):
-    """A client's socket whose reads all have to be done before a deadline."""
-
-    _deadline = float("inf")
-    _lingered = False
-
-    def start(self) -> None:
-        """Allow `REQUEST_SECONDS` from now on for reading."""
-        self._deadline = time.monotonic() + REQUEST_SECONDS
-
-    def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """As `socket.recv`; raises `SlowClientError` at the deadline."""
-        remaining = self._deadline - time.monotonic()
-        if remaining <= 0:
-            raise SlowClientError
-        self.settimeout(remaining)
-        try:
-            return super().recv(size, flags)
-        except TimeoutError:
-            raise SlowClientError from None
-
-    def sendall(self, data: Any, flags: int = 0, /) -> None:
-        """As `socket.sendall`; raises `SlowClientError` after `ANSWER_SECONDS`."""
-        self.settimeout(ANSWER_SECONDS)
-        try:
-            super().sendall(data, flags)
-        except TimeoutError:
-            raise SlowClientError from None
-
-    def shutdown(self, how: int, /) -> None:
-        """As `socket.shutdown`, but once only: gunicorn lingers in its event loop if it succeeds again."""
-        if self._lingered:
-            raise OSError(errno.ENOTCONN, "shut down already")
-        super().shutdown(how)
-
-    def linger(self) -> None:
-        """End the answer and wait `LINGER_SECONDS` at most for the client to close (RFC 9112, 9.6)."""
-        deadline = self._deadline = time.monotonic() + LINGER_SECONDS
-        taken = 0
-        try:
-            self.shutdown(socket.SHUT_WR)
-            while taken < _LINGER_BYTES and time.monotonic() < deadline and (data := self.recv(65536)):
-                taken += len(data)
-        except OSError:
-            pass  # the client is gone, or will not go
-        self._lingered = True
+_NOT_TLS = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+    b"This server speaks TLS: the URL begins with https.\n"
+)
 
 
 class BoundedWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no types
     """`ThreadWorker` that idle, slow and half-closed clients cannot hold up."""
+
+    tls: Tls | None = None
+    """What connections are encrypted with."""
 
     def enqueue_req(self, conn: Any) -> None:
         """Give a connection with something to read to a thread; new ones wait for that in the event loop."""
         if conn.initialized or conn.data_ready:
             super().enqueue_req(conn)
             return
-        conn.sock = BoundedSocket(fileno=conn.sock.detach())
+        if self.tls is None:
+            conn.sock = BoundedSocket(fileno=conn.sock.detach())
+            self._wait(conn, partial(self.on_pending_socket_readable, conn))
+            return
+        try:
+            context = self.tls.context()
+            conn.sock = context.wrap_socket(conn.sock, server_side=True, do_handshake_on_connect=False)
+        except (OSError, ValueError):  # it is gone already
+            self._drop(conn)
+        else:
+            self._wait(conn, partial(self._shake_hands, conn))
+
+    def _wait(self, conn: Any, wake: Any) -> None:
+        """Call `wake` when there is something to read, and drop the connection when that takes too long."""
         conn.sock.setblocking(False)
         conn.timeout = time.monotonic() + self.cfg.keepalive
         self.pending_conns.append(conn)
-        wake = partial(self.on_pending_socket_readable, conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, wake)
+
+    def _shake_hands(self, conn: Any, sock: BoundedTlsSocket) -> None:
+        """Go on with the handshake as far as it goes without waiting."""
+        try:
+            sock.do_handshake()
+        except ssl.SSLWantReadError:
+            self.poller.modify(sock, selectors.EVENT_READ, partial(self._shake_hands, conn))
+            return
+        except ssl.SSLWantWriteError:
+            self.poller.modify(sock, selectors.EVENT_WRITE, partial(self._shake_hands, conn))
+            return
+        except (OSError, ValueError) as error:
+            self._leave_loop(conn)
+            if getattr(error, "reason", None) == "HTTP_REQUEST":
+                sock.refuse(_NOT_TLS)
+            self._drop(conn)
+            return
+        self._leave_loop(conn)
+        # what gunicorn would do in a thread, handshake included
+        conn.parser = get_parser(self.cfg, sock, conn.client)
+        conn.initialized = True
+        self._wait(conn, partial(self.on_pending_socket_readable, conn))
+
+    def _leave_loop(self, conn: Any) -> None:
+        self.poller.unregister(conn.sock)
+        self.pending_conns.remove(conn)
+
+    def _drop(self, conn: Any) -> None:
+        self.nr_conns -= 1
+        conn.close()
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Keep the connection or close it; what TLS has already read of a next request wakes nobody."""
+        super().finish_request(conn, fs)
+        if self.keepalived_conns and self.keepalived_conns[-1] is conn and conn.sock.pending():
+            self.on_client_socket_readable(conn, conn.sock)
 
     def handle(self, conn: Any) -> Any:
         """Serve one request, in a thread; what is false ends the connection."""

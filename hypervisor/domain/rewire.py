@@ -7,6 +7,7 @@ says that the network may be another one (RFC 4436; systemd-networkd, NetworkMan
 
 import time
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
 
 import libvirt
@@ -22,6 +23,7 @@ from hypervisor.network import Lease, leases, normal_mac
 _PULLS = (0.25, 1.0, 3.0)
 # how often the leases are looked at, in seconds: libvirt has no event for them
 _LOOK = 0.05
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
 def rewire(connection: libvirt.virConnect, uuid: str, interface: InterfaceSpec) -> None:
@@ -75,7 +77,7 @@ def renew(
     afterwards. Blocks. Raises `NoNetwork`, `ForeignNetwork`, `LibvirtError`.
     """
     mac = normal_mac(mac)
-    before = set(leases(connection, network))
+    before = _ends(leases(connection, network), mac)
     for seconds in _PULLS:
         if state(connection, uuid) is not State.RUNNING:
             plug_cable(connection, uuid, alias)
@@ -87,16 +89,17 @@ def renew(
             plug_cable(connection, uuid, alias)
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
-            # one that it held when it was here before, or until now, says nothing: a new one ends later
-            new = set(leases(connection, network)) - before
-            if _holds(new, mac, expected):
+            # one that it held when it was here before, or until now, says nothing, whatever dnsmasq calls it
+            # meanwhile: a new one ends later
+            now = _ends(leases(connection, network), mac)
+            if any(address in now and now[address] > before.get(address, _LONG_AGO) for address in expected):
                 return True
             time.sleep(_LOOK)
     return False
 
 
-def _holds(found: set[Lease], mac: str, expected: Collection[IPv4Address | IPv6Address]) -> bool:
-    return any(lease.mac == mac and lease.address in expected for lease in found)
+def _ends(found: Collection[Lease], mac: str) -> dict[IPv4Address | IPv6Address, datetime]:
+    return {lease.address: lease.expires for lease in found if lease.mac == mac}
 
 
 def _set_link(card: etree._Element, wanted: str) -> bool:

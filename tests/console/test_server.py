@@ -1,6 +1,8 @@
 """The consoles' server before anybody sees a guest: its bounds, its key, its way to stop."""
 
 import asyncio
+import dataclasses
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -12,16 +14,18 @@ from typing import Any
 import asyncssh
 import pytest
 
+from api.methods.audit import Audit
 from api.operations.console import Consoles
 from api.operations.hosts import Hosts
 from api.store.database import Store
+from api.store.journal import Journal
 from api.store.models import Datacenter
 from api.store.schema import upgrade
 from api.wire import console_door
 from api.wire.console import ConsoleServer
 from api.wire.console_door import ATTEMPTS, STRANGERS
 from api.wire.console_socket import console_url, open_console
-from tests.methods.world import ALICE, World, begin
+from tests.methods.world import ALICE, UNKNOWN, World, begin
 from tests.service.waiting import until
 
 ADDRESS = "192.0.2.2"
@@ -34,13 +38,14 @@ class Server:
     port: int
     key: asyncssh.SSHKey
     host_key: Path
+    audit: Path
     stop: Callable[[], None]
 
     def connect(self, *keys: asyncssh.SSHKey, **options: Any) -> Any:
         """A connection that offers `keys` in this order."""
-        given = {"client_keys": list(keys) or None, "password": None} | options
+        given = {"client_keys": list(keys) or None, "password": None, "username": ADDRESS} | options
         return asyncssh.connect(
-            "127.0.0.1", self.port, username=ADDRESS, known_hosts=None, agent_path=None, config=None, **given
+            "127.0.0.1", self.port, known_hosts=None, agent_path=None, config=None, **given
         )
 
 
@@ -51,6 +56,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
     upgrade(store)
     begin(store)
     world = World(store)
+    journal = Journal(tmp_path / "audit.log")
+    world.services = dataclasses.replace(world.services, audit=Audit(journal))
     key = asyncssh.generate_private_key("ssh-ed25519")
     vm = world.vm(console=True, seed={"ssh_keys": [key.export_public_key().decode()]})
     world.iface(ALICE, (ADDRESS,), state="used", vm_id=vm.id, num=0)
@@ -59,10 +66,11 @@ def server(tmp_path: Path) -> Iterator[Server]:
     listening, port = open_console("127.0.0.1:0")
     made = ConsoleServer(listening, tmp_path / "key", world.services, Consoles(hosts, tmp_path))
     made.start()
-    yield Server(port, key, tmp_path / "key", made.stop)
+    yield Server(port, key, tmp_path / "key", tmp_path / "audit.log", made.stop)
     made.stop()
     hosts.stop()
     store.close()
+    journal.close()
 
 
 def others(count: int) -> list[asyncssh.SSHKey]:
@@ -79,6 +87,32 @@ def test_attempts_are_bounded(server: Server) -> None:
             await server.connect(*others(ATTEMPTS), server.key)
 
     asyncio.run(look())
+
+
+def test_logins_and_refusals_are_recorded_without_what_was_typed(server: Server) -> None:
+    typed = "typed in place of an address"
+    (wrong,) = others(1)
+
+    async def look() -> None:
+        async with server.connect(wrong, server.key):
+            pass
+        async with server.connect(password=ALICE):
+            pass
+        for options in ({"password": "not the key"}, {"password": UNKNOWN, "username": typed}):
+            with pytest.raises(asyncssh.PermissionDenied):
+                await server.connect(**options)
+
+    asyncio.run(look())
+    lines = [json.loads(line) for line in server.audit.read_text().splitlines()]
+    who = ("from", "account", "key", "offered", "address", "ids", "result")
+    assert [tuple(line[name] for name in who) for line in lines] == [
+        ("127.0.0.1", None, None, wrong.get_fingerprint(), ADDRESS, {}, "refused"),
+        ("127.0.0.1", "ALICE-GANDI", None, server.key.get_fingerprint(), ADDRESS, {"vm": [1]}, "ok"),
+        ("127.0.0.1", "ALICE-GANDI", {"id": 1, "label": ""}, "password", ADDRESS, {"vm": [1]}, "ok"),
+        ("127.0.0.1", None, None, "password", ADDRESS, {}, "refused"),
+        ("127.0.0.1", None, None, "password", None, {}, "refused"),
+    ]
+    assert not {ALICE, UNKNOWN, "not the key", typed} & set(server.audit.read_text().split('"'))
 
 
 def test_strangers_are_bounded(server: Server) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import api.methods
+from api.methods.audit import Audit
 from api.methods.call import Services
 from api.methods.dispatch import Dispatcher
 from api.methods.faults import Fault
@@ -73,6 +74,7 @@ class World:
             statistics=self.statistics,
             room=lambda place: self.rooms.get(place.pool, Room(active=True, free=10**6)),
             libvirt_uri=OWN,
+            audit=Audit(),
             links=Links(b"secret", 3600, None, "http://127.0.0.1:8080"),
         )
         self.dispatch = Dispatcher(self.services)

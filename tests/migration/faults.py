@@ -37,7 +37,8 @@ class Journey:
 
     mover: Traveller
     operation: Struct
-    cancelled: bool = False
+    # what it was told: to end, or to be taken back
+    told: bool = False
 
     @property
     def world(self) -> World:
@@ -65,7 +66,12 @@ class Journey:
     def finalized(self) -> None:
         """Wait until it may be finalized, and ask for that."""
         self.in_step()
+        self.finalize()
+
+    def finalize(self) -> None:
+        """Ask for its end."""
         self.mover.finalize()
+        self.told = True
 
     def target(self) -> str:
         """The pool that it goes to."""
@@ -77,11 +83,10 @@ class Journey:
         def ended() -> bool:
             now = self.now()
             waits = now["step"] == "RUN" and now["params"]["inner_step"] == FINALIZE
-            if waits and not told and not self.cancelled:
-                told.append(self.mover.finalize())
+            if waits and not self.told:
+                self.finalize()
             return now["step"] in FINISHED
 
-        told: list[Struct] = []
         until(ended, 90, lambda: f"the migration ends: {self.now()}")
         return self.now()
 
@@ -91,7 +96,7 @@ class Journey:
 
 def cancelled(journey: Journey) -> None:
     assert journey.world.client.call("operation.cancel", journey.operation["id"])
-    journey.cancelled = True
+    journey.told = True
 
 
 def libvirtd_killed(journey: Journey) -> None:
@@ -127,7 +132,9 @@ def rebooted(journey: Journey) -> None:
 
 def no_space(journey: Journey) -> None:
     folder = journey.world.service.pools / journey.target()
-    subprocess.run(["mount", "-o", "remount,size=16m", folder], check=True)
+    space = os.statvfs(folder)
+    used = (space.f_blocks - space.f_bfree) * space.f_frsize // 2**20
+    subprocess.run(["mount", "-o", f"remount,size={used + 16}m", folder], check=True)
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,7 @@ def mover(world: World) -> Iterator[Traveller]:
     world.discard(made.vm_id)
 
 
+@pytest.mark.timeout(120 * TIMES)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda one: one.name.replace(" ", "_"))
 def test_fault(world: World, mover: Traveller, rows: dict[str, Row], fault: Fault) -> None:
     row = rows.setdefault(fault.name, Row())

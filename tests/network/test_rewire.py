@@ -23,6 +23,7 @@ from hypervisor.network import (
     bridge,
     ensure,
     eui64,
+    leases,
     random_mac,
     remove,
 )
@@ -223,7 +224,16 @@ def test_a_deaf_guest_is_left_to_itself(
     assert not rewire.renew(connection, machine.uuid, ALIAS, MAC, there.spec.name, there.addresses[:1])
     rewire.rewire(connection, machine.uuid, here.interface)
     assert not answers(here.addresses[0], 0.5)
-    rewire.plug_cable(connection, machine.uuid, ALIAS)
+    # the lease that it had here is not a new one because it has another name meanwhile
+    named = replace(here.reservation, hostname="renamed")
+    naming = threading.Timer(0.5, assign, (connection, here.spec.name, named))
+    naming.start()
+    try:
+        assert not rewire.renew(connection, machine.uuid, ALIAS, MAC, here.spec.name, here.addresses)
+        assert "renamed" in {one.hostname for one in leases(connection, here.spec.name)}
+    finally:
+        naming.join()
+        assign(connection, here.spec.name, here.reservation)
     assert answers(here.addresses[0])
 
 

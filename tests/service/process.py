@@ -134,24 +134,28 @@ class Service:
         """What it wrote, over all its starts."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
-    def begin(self) -> "Service":
-        """Start it, without waiting for anything."""
+    def sockets(self) -> list[int]:
+        """The listening sockets that its processes inherit: of the API, and of the consoles."""
+        return [self._listener.fileno(), self._console.fileno()]
+
+    def begin(self, command: Sequence[str] = ()) -> "Service":
+        """Start it, by another `command` if there is one, without waiting for anything."""
         assert self._process is None, "it runs"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [
+                command or [
                     sys.executable, "-m", "api.cli", "serve",
                     "--listen", f"fd://{self._listener.fileno()}", "--libvirt", "system",
                 ],
                 cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                pass_fds=[self._listener.fileno(), self._console.fileno()], start_new_session=True,
+                pass_fds=self.sockets(), start_new_session=True,
             )  # fmt: skip
         return self
 
-    def start(self, seconds: float = 60) -> "Service":
-        """Start it and wait until it answers."""
+    def start(self, seconds: float = 60, command: Sequence[str] = ()) -> "Service":
+        """Start it and wait until it answers; see `begin`."""
         before = self.log.count(_ANSWERS)
-        process = self.begin()._process
+        process = self.begin(command)._process
         assert process is not None
 
         def answers() -> bool:

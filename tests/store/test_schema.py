@@ -56,7 +56,7 @@ def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_models_and_revisions_agree(store: Store) -> None:
-    assert schema.upgrade(store) is None
+    assert schema.upgrade(store) == []
     with store.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
         assert compare_metadata(context, Record.metadata) == []
@@ -85,7 +85,7 @@ def definitions(store: Store) -> dict[str, str]:
 
 def test_again_changes_nothing(store: Store, tmp_path: Path) -> None:
     schema.upgrade(store)
-    assert schema.upgrade(store) is None
+    assert schema.upgrade(store) == []
     assert revision.current(store) == revision.HEAD
     assert sorted(file.name for file in tmp_path.glob("store.db*") if "-" not in file.name) == ["store.db"]
 
@@ -123,13 +123,19 @@ def test_upgrade_keeps_rows_and_a_copy(store: Store, migrations: Path, tmp_path:
         session.flush()
         session.add(ApiKey(account_id=1, digest="x"))
     (migrations / "versions" / "next.py").write_text(REVISION.format(broken=""))
-    copy = schema.upgrade(store)
-    assert copy == str(tmp_path / f"store.db.{revision.HEAD}")
+    beside = tmp_path / "workflows.db"
+    with closing(sqlite3.connect(beside)) as other:
+        other.execute("CREATE TABLE step (name TEXT)")
+    copy, workflows = schema.upgrade(store, [beside, tmp_path / "none.db"])
+    assert re.fullmatch(rf"store\.db\.{revision.HEAD}\.\d{{8}}T\d{{6}}Z", copy.name)
+    assert workflows.name == copy.name.replace("store", "workflows")
     assert revision.current(store) == "next"
     with store.reading() as session:
         assert session.get_one(ApiKey, 1).account.handle == "ALICE-GANDI"
     assert "nickname" in {column["name"] for column in inspect(store.engine).get_columns("account")}
-    assert stat.S_IMODE(Path(copy).stat().st_mode) == 0o600
+    assert {stat.S_IMODE(one.stat().st_mode) for one in (copy, workflows)} == {0o600}
+    with closing(sqlite3.connect(workflows)) as before:
+        assert before.execute("SELECT name FROM sqlite_master").fetchall() == [("step",)]
     with closing(sqlite3.connect(copy)) as before:
         assert before.execute("SELECT handle FROM account").fetchall() == [("ALICE-GANDI",)]
         assert before.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision.HEAD,)]
@@ -158,7 +164,7 @@ def test_triggers_come_to_a_store_of_the_first_version(
                        vm_max_memory=512, seed={}, state="halted"))  # fmt: skip
     for file in newer:
         file.rename(migrations / "versions" / file.name)
-    assert schema.upgrade(store) == str(tmp_path / "store.db.0001")
+    assert [copy.name[:13] for copy in schema.upgrade(store)] == ["store.db.0001"]
     assert revision.current(store) == revision.HEAD
     with store.writing() as session:
         assert session.get_one(Vm, 1).triggers == []
@@ -214,10 +220,34 @@ def test_a_newer_database_is_refused(store: Store) -> None:
     with store.writing() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(
-        schema.SchemaError, match=r"revision '9999'.*a newer version wrote it\. Start that version"
+        schema.SchemaError,
+        match=rf"revision '9999', .* none after '{revision.HEAD}': a newer version wrote it\. Start that "
+        r"version, or put back .*\(there is none beside it\)",
     ):
         schema.upgrade(store)
     assert revision.current(store) == "9999"
+
+
+def test_the_last_copies_are_kept_and_the_newest_is_named(
+    store: Store, migrations: Path, tmp_path: Path
+) -> None:
+    schema.upgrade(store)
+    old = [tmp_path / f"store.db.{number}.2025010{day}T000000Z" for number, day in ((9, 1), (1, 2), (1, 3))]
+    foreign = tmp_path / "store.db.mine"
+    for file in (*old, foreign):
+        file.touch()
+    (migrations / "versions" / "next.py").write_text(REVISION.format(broken=""))
+    (copy,) = schema.upgrade(store)
+    assert [file.exists() for file in (*old, foreign, copy)] == [False, True, True, True, True]
+    (migrations / "versions" / "next.py").unlink()
+    with pytest.raises(schema.SchemaError, match=re.escape(f"before its upgrade ({copy})")):
+        schema.upgrade(store)
+    # and with it back in place, the older version goes on
+    store.engine.dispose()
+    for leftover in tmp_path.glob("store.db-*"):
+        leftover.unlink()
+    copy.replace(tmp_path / "store.db")
+    assert schema.upgrade(store) == []
 
 
 def test_another_programs_database_is_refused(store: Store) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,14 @@ ROOT = Path(__file__).parents[2]
 class Service:
     """A server that was started for a test, on a socket that it inherits."""
 
-    def __init__(self, directory: Path, mode: str = "serve", address: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        mode: str = "serve",
+        address: str | None = None,
+        tls: Sequence[Path] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory
         inherited: list[int] = []
         if address is None:
@@ -31,13 +38,14 @@ class Service:
                 self.port = int(listening.getsockname()[1])
                 inherited = [os.dup(listening.fileno())]
             address = f"fd://{inherited[0]}"
-        command = [sys.executable, str(Path(__file__).with_name("service.py")), address, mode, str(directory)]
+        program = str(Path(__file__).with_name("service.py"))
+        command = [sys.executable, program, address, mode, str(directory), *map(str, tls)]
         self.errors = directory / "stderr"
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
                 stderr=errors,
                 pass_fds=inherited,
             )
@@ -108,10 +116,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start services, each one with a directory of its own; they end with the test."""
     services: list[Service] = []
 
-    def begin(mode: str = "serve", address: str | None = None) -> Service:
+    def begin(
+        mode: str = "serve",
+        address: str | None = None,
+        tls: Sequence[Path] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> Service:
         directory = tmp_path / str(len(services))
         directory.mkdir()
-        services.append(Service(directory, mode, address))
+        services.append(Service(directory, mode, address, tls, environment))
         return services[-1]
 
     yield begin

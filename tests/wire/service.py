@@ -1,4 +1,4 @@
-"""A server for the tests: ``python service.py ADDRESS MODE DIRECTORY``, ended by a signal.
+"""A server for the tests: ``python service.py ADDRESS MODE DIRECTORY [CERT KEY]``, ended by a signal.
 
 It leaves in DIRECTORY what happened: `ready`, `started`, `stopped` (process ids) and `stop-order`.
 """
@@ -6,19 +6,37 @@ It leaves in DIRECTORY what happened: `ready`, `started`, `stopped` (process ids
 import logging
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from api.methods.faults import unknown_method
+from api.wire import server
 from api.wire.application import Application
-from api.wire.server import parse_listen, serve
+from api.wire.server import Listen, parse_listen, serve
+from api.wire.systemd import Manager
+from api.wire.tls import Tls
 from api.wire.values import Value
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+STUCK = threading.Lock()
+
+
+class Stuck(Application):
+    """An application that a call of `stuck` holds up as a whole."""
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """One request."""
+        if environ["REQUEST_METHOD"] == "GET":
+            with STUCK:
+                pass
+        return super().__call__(environ, start_response)
 
 
 def dispatch(method: str, arguments: Sequence[Value], remote_address: str, root: str, /) -> Value:
@@ -35,6 +53,11 @@ def dispatch(method: str, arguments: Sequence[Value], remote_address: str, root:
             return remote_address
         case "root", *_:
             return root
+        case "stuck", float() as seconds:
+            # as a deadlock would: everybody who wants to answer waits
+            with STUCK:
+                time.sleep(seconds)
+            return None
         case "pid", *_:
             return os.getpid()
         case "die", *_:
@@ -55,12 +78,12 @@ def starter(mode: str, directory: Path) -> "Callable[[], WSGIApplication]":
                 sys.exit(0)
             case "crash":
                 os.abort()
-        return Application(dispatch)
+        return Stuck(dispatch)
 
     return start
 
 
-def main(address: str, mode: str, directory: Path) -> None:
+def main(address: str, mode: str, directory: Path, tls: Tls | None = None) -> None:
     """Serve, then say that the caller's code goes on, once and in the master."""
     logging.basicConfig(level=logging.INFO)
 
@@ -73,12 +96,17 @@ def main(address: str, mode: str, directory: Path) -> None:
         with (directory / "ready").open("a") as log:
             log.write(f"{os.getpid()}\n")
 
+    if mode == "hasty":
+        server.KEEP_ALIVE = 2
     try:
-        serve([parse_listen(address)], starter(mode, directory), stop, ready, threads=16)
+        manager = Manager.found()
+        listen: list[Listen] = [*manager.others()] or [parse_listen(address)]
+        serve(listen, starter(mode, directory), stop, ready, threads=16, tls=tls, manager=manager)
     finally:
         with (directory / "after").open("a") as log:
             log.write(f"{os.getpid()}\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    files = [Path(one) for one in sys.argv[4:]]
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Tls(files[0], files[1]) if files else None)

@@ -4,8 +4,6 @@ import http.client
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 import xmlrpc.client
 from concurrent.futures import ThreadPoolExecutor
@@ -259,28 +257,3 @@ def test_a_unix_socket_comes_and_goes(start: "Start", tmp_path: Path) -> None:
     service.process.terminate()
     assert service.process.wait(10) == 0
     assert not path.exists()
-
-
-def test_sockets_of_systemd_come_first(tmp_path: Path) -> None:
-    """As socket activation does: the socket is descriptor 3, LISTEN_PID the process that serves."""
-    program = (
-        "import os, socket, sys; opened = socket.create_server(('127.0.0.1', 0));"
-        "port = opened.getsockname()[1];"
-        "os.dup2(opened.fileno(), 3); os.set_inheritable(3, True); print(port, flush=True);"
-        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1');"
-        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-    )
-    script = str(Path(__file__).with_name("service.py"))
-    root = str(Path(__file__).parents[2])
-    with subprocess.Popen(
-        [sys.executable, "-c", program, script, "unix:/nowhere/socket", "serve", str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": root},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as server:
-        assert server.stdout is not None
-        port = int(server.stdout.readline())
-        with xmlrpc.client.ServerProxy(f"http://127.0.0.1:{port}/xmlrpc/") as proxy:
-            assert proxy.echo(1) == [1]
-        server.terminate()
-        assert server.wait(10) == 0

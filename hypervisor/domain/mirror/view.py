@@ -14,6 +14,11 @@ from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import LibvirtError, NoDomain, explained
 from hypervisor.storage import pool
 
+# what libvirt says when it cannot read from QEMU, or QEMU has closed its monitor; others say the same
+_HUNG_UP = (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR)
+# how long libvirt may take then to say that the domain is off, and how often it is asked, in seconds
+_HANGING_UP, _LOOK_HUNG_UP = 3.0, 0.05
+
 # in seconds: how long a job may take to end, and how often it is looked at, while a machine may stand still
 _END, _LOOK = 30.0, 0.001
 
@@ -137,9 +142,19 @@ def running(connection: libvirt.virConnect, uuid: str, attempt: str) -> Iterator
     except NoDomain as error:
         raise stopped(uuid) from error
     except LibvirtError as error:
-        if power.state(connection, uuid).powered:
+        if _powered(connection, uuid, error):
             raise
         raise stopped(uuid) from error
+
+
+def _powered(connection: libvirt.virConnect, uuid: str, error: LibvirtError) -> bool:
+    """Whether the domain is on; that one's QEMU has hung up libvirt says some moments before."""
+    deadline = time.monotonic() + (_HANGING_UP if error.code in _HUNG_UP else 0)
+    while powered := power.state(connection, uuid).powered:
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(_LOOK_HUNG_UP)
+    return powered
 
 
 def lost(connection: libvirt.virConnect, domain: libvirt.virDomain, disk: Disk) -> MirrorLost:
