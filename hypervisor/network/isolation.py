@@ -8,7 +8,7 @@ made. Nothing is done then, and there is no moment without a filter.
 
 Dropped are: other MACs, also inside ARP and DHCP; other IPv4 and IPv6 addresses, also those claimed by ARP
 and NDP, and link-local ones that do not follow from the MAC; answers of DHCP servers, router advertisements
-and redirects; whatever is neither ARP nor IPv4 nor IPv6. A dropped frame teaches the bridge nothing.
+and redirects; whatever is neither ARP, RARP, IPv4 nor IPv6. A dropped frame teaches the bridge nothing.
 
 A guest with several interfaces answers on any of them for all of its addresses, as Linux does, so those are
 shared among them (`share`).
@@ -77,6 +77,8 @@ table bridge hypervisor {
         ether type arp goto by_arp
         ether type ip goto by_ipv4
         ether type ip6 goto by_ipv6
+        # RARP: by it QEMU tells the bridge where the guest is, after a migration
+        ether type 0x8035 accept
         drop
     }
     chain by_arp {

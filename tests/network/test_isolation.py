@@ -132,6 +132,7 @@ def honest(me: Identity, you: Identity) -> dict[str, bytes]:
         "IPv4": ipv4(to_you, me.ipv4, you.ipv4, (9, 9), b"hello"),
         "ARP question": arp(me.mac, 1, me.mac, me.ipv4, you.ipv4),
         "ARP answer": arp(me.mac, 2, me.mac, me.ipv4, you.ipv4),
+        "QEMU's announcement": frames.ethernet(me.mac, EVERYBODY, 0x8035, b"announced"),
         "ARP probe of its own address": arp(me.mac, 1, me.mac, NOBODY4, me.ipv4),
         "DHCP discovery": ipv4(to_all, NOBODY4, BROADCAST4, (68, 67), bootp(1, me.mac)),
         "DHCP renewal by broadcast": ipv4(to_all, me.ipv4, BROADCAST4, (68, 67), bootp(1, me.mac)),
