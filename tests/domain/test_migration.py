@@ -236,6 +236,7 @@ def held(transfer: Transfer) -> None:
     until(lambda: transfer.progress().ready, 60, lambda: f"ready: {transfer.progress()}")
 
 
+@pytest.mark.long
 def test_moved_while_it_runs(new_world: NewWorld, there: Side, tmp_path: Path) -> None:
     world = new_world(3)
     with pinged() as gaps:

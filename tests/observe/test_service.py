@@ -107,6 +107,7 @@ def test_what_fails_and_what_waits(service: Service, client: Client) -> None:
     assert after['hypervisor_jobs{state="waiting"}'] == 0
 
 
+@pytest.mark.long
 def test_ready_while_libvirt_is_there(new_service: NewService, tmp_path: Path) -> None:
     """Without libvirt it is not ready, says so at once, and logs JSON all the time."""
     door = Door(tmp_path)

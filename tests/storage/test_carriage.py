@@ -139,6 +139,7 @@ def test_a_volume(old: Pool, place: Pool, far: libvirt.virConnect, form: str) ->
     assert image_info(target)["virtual-size"] == 310 * MIB
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["here", "elsewhere"])
 def test_a_base_is_left_behind(
     old: Pool, place: Pool, overlay: Path, far: libvirt.virConnect, way: str, monkeypatch: pytest.MonkeyPatch
@@ -157,6 +158,7 @@ def test_a_base_is_left_behind(
     check(old.path / "again")
 
 
+@pytest.mark.long
 def test_holes_stay_holes(old: Pool, place: Pool, far: libvirt.virConnect) -> None:
     for form in ("raw", "qcow2"):
         source = empty(old, form, form)
@@ -185,6 +187,7 @@ def test_holes_stay_holes(old: Pool, place: Pool, far: libvirt.virConnect) -> No
         assert target.stat().st_size == source.stat().st_size
 
 
+@pytest.mark.long
 def test_zeros_become_holes(old: Pool, place: Pool, far: libvirt.virConnect) -> None:
     for name, end in (("zeros", bytes(MIB)), ("end", b"\0" * (MIB - 1) + b"x")):
         source = volume.upload(old.connection, old.name, name, bytes(9 * MIB) + end, "raw")
@@ -194,6 +197,7 @@ def test_zeros_become_holes(old: Pool, place: Pool, far: libvirt.virConnect) -> 
         assert taken(place.path / name) < MIB
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("after", [0.0, 0.25, 0.5, 0.75])
 def test_cancelled(old: Pool, place: Pool, overlay: Path, far: libvirt.virConnect, after: float) -> None:
     target = volume.create_empty(place.connection, place.name, "-target", 300)
@@ -225,6 +229,7 @@ def test_an_error_in_a_report_ends_the_copy(
     assert old.files == FILES
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("after", [0.2, 0.75])
 @pytest.mark.parametrize("way", ["here", "elsewhere"])
 def test_repeated_after_a_kill(
