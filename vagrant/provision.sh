@@ -15,7 +15,7 @@ packages=(
     # building images
     mmdebstrap busybox-static syslinux syslinux-common extlinux mtools dosfstools e2fsprogs fdisk cpio lz4 zstd
     # make, tests, benchmarks
-    make git openssh-client procps virtinst
+    make git openssh-client openssl procps virtinst
 )
 
 # The same by program, for a distribution whose package names we do not know.
@@ -23,7 +23,7 @@ programs=(
     libvirtd virtlogd virsh qemu-system-x86_64 qemu-img dnsmasq ip iptables nft
     python3 pkg-config gcc
     mmdebstrap busybox syslinux extlinux mcopy mkfs.vfat mkfs.ext4 sfdisk cpio lz4 zstd
-    make git ssh pgrep virt-install
+    make git ssh openssl pgrep virt-install
 )
 
 # A user's PATH often lacks the administration programs.
