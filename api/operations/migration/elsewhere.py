@@ -17,12 +17,15 @@ from api.operations.migration.plan import Copy, Move
 from api.operations.run import OperationFailed, Run
 from api.store.models import Datacenter, Vm
 from hypervisor.domain import migration, power
-from hypervisor.domain.migration import MachineStopped, Place, Transfer
+from hypervisor.domain.migration import MachineStopped, NotHeld, Place, Transfer
 from hypervisor.domain.spec import DomainSpec
 from hypervisor.errors import HypervisorError
 from hypervisor.storage import volume
 
 log = logging.getLogger(__name__)
+
+# seconds: how slowly the end of a copy is approached, doubled after each that came too early to be held
+_APPROACH, _SLOWEST_APPROACH = 4.0, 32.0
 
 
 async def carry(run: Run, vm_id: int, move: Move) -> None:
@@ -32,7 +35,7 @@ async def carry(run: Run, vm_id: int, move: Move) -> None:
     When it stops or is started meanwhile, its disks are copied anew. What fails is raised once it is certain
     that the machine is where it was.
     """
-    backend = run.backend
+    backend, approach = run.backend, _APPROACH
     while True:
         on, carried = await run.step(lay_out, backend, vm_id, move)
         await run.wait(copying.copied, run, move, carried)
@@ -44,11 +47,15 @@ async def carry(run: Run, vm_id: int, move: Move) -> None:
                 return
             continue
         try:
-            await run.wait(sent, run, vm_id, move)
+            await run.wait(sent, run, vm_id, move, approach)
         except (HypervisorError, OperationFailed) as error:
             moved = await run.insist(has_moved, backend, vm_id, move)
             if not moved and isinstance(error, MachineStopped):
                 log.warning("vm#%d is copied anew: %s", vm_id, error)
+                continue
+            if not moved and isinstance(error, NotHeld) and approach < _SLOWEST_APPROACH:
+                approach *= 2
+                log.warning("vm#%d is copied anew, its end more slowly: %s", vm_id, error)
                 continue
             if not moved:
                 raise
@@ -72,15 +79,15 @@ def let_go(backend: Backend, vm_id: int) -> bool:
     return True
 
 
-async def sent(run: Run, vm_id: int, move: Move) -> None:
+async def sent(run: Run, vm_id: int, move: Move, approach: float) -> None:
     """Have libvirt copy the running machine's disks and keep the copies in step, and send the machine after
-    them when the move is to be finished.
+    them when the move is to be finished. `approach`: see `hypervisor.domain.migration.begin`.
 
     May be repeated: what an interrupted attempt left is settled first, and begun anew unless the machine had
     arrived. Raises `Cancelled`, `MachineStopped`, and `HypervisorError`: `has_moved` then tells where it is.
     """
     backend = run.backend
-    transfer = await asyncio.to_thread(_begin, backend, vm_id, move)
+    transfer = await asyncio.to_thread(_begin, backend, vm_id, move, approach)
     if transfer is None:
         return
     try:
@@ -114,7 +121,7 @@ async def _in_step(run: Run, vm_id: int, transfer: Transfer) -> None:
             await copying.hear(run, watch, copying.SHOWN)
 
 
-def _begin(backend: Backend, vm_id: int, move: Move) -> Transfer | None:
+def _begin(backend: Backend, vm_id: int, move: Move, approach: float) -> Transfer | None:
     """Begin anew, with new volumes; None when the machine has arrived already."""
     if has_moved(backend, vm_id, move):
         return None
@@ -133,7 +140,8 @@ def _begin(backend: Backend, vm_id: int, move: Move) -> Transfer | None:
         if _alias(copy) in written:
             size = volume.capacity(here, copy.source_pool, copy.source)
             volume.create_empty(there, copy.pool, copy.name, size)
-    return migration.begin(here, there, migration.Move(spec, address, backend.migration.bandwidth))
+    wanted = migration.Move(spec, address, backend.migration.bandwidth)
+    return migration.begin(here, there, wanted, approach)
 
 
 def _on_target(backend: Backend, spec: DomainSpec, there: Datacenter, move: Move) -> DomainSpec:

@@ -17,7 +17,14 @@ unencrypted to TCP ports 49152 to 49215 of the target, which must be open for th
 """
 
 from hypervisor.domain.migration.check import check
-from hypervisor.domain.migration.move import MachineStopped, MigrationFailed, Move, Place, Progress
+from hypervisor.domain.migration.move import (
+    MachineStopped,
+    MigrationFailed,
+    Move,
+    NotHeld,
+    Place,
+    Progress,
+)
 from hypervisor.domain.migration.settle import settle
 from hypervisor.domain.migration.transfer import Transfer, begin
 
@@ -25,6 +32,7 @@ __all__ = [
     "MachineStopped",
     "MigrationFailed",
     "Move",
+    "NotHeld",
     "Place",
     "Progress",
     "Transfer",

@@ -15,6 +15,10 @@ class MachineStopped(MigrationFailed):
     """The guest powered off, or was cut off, before it was moved."""
 
 
+class NotHeld(MigrationFailed):
+    """The copy was complete before it could be held, as on a busy host: a slower `approach` gives time."""
+
+
 class Place(StrEnum):
     """On which host a domain is."""
 

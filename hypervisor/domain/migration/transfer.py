@@ -11,7 +11,13 @@ from hypervisor.domain import power
 from hypervisor.domain.migration import mirrors as qemu
 from hypervisor.domain.migration.check import check, uri
 from hypervisor.domain.migration.mirrors import Mirror
-from hypervisor.domain.migration.move import MachineStopped, MigrationFailed, Move, Progress
+from hypervisor.domain.migration.move import (
+    MachineStopped,
+    MigrationFailed,
+    Move,
+    NotHeld,
+    Progress,
+)
 from hypervisor.domain.migration.xml import on_target
 from hypervisor.domain.power import State
 from hypervisor.domain.xml import render
@@ -34,23 +40,26 @@ _FLAGS = (
 _KEEPALIVE = (5, 3)  # seconds, and how often, before a silent libvirtd counts as gone
 _SLOW = 1  # MiB/s until every mirror has begun: none may be ready before it can be paused
 _HOLD = 4 * _MIB  # what is left of a mirror when it is paused
-_APPROACH = 4  # seconds that the rest would take at any time: time enough to pause it
 _NO_LIMIT = 2**43 - 1  # MiB/s, the most that libvirt takes
 # how often is looked, in seconds
 _FIRST_LOOK, _LOOK, _HELD_LOOK = 0.02, 0.2, 1.0
 _GONE = 5.0  # seconds that libvirt has to end the move of a machine that is off
 
 
-def begin(source: libvirt.virConnect, target: libvirt.virConnect, move: Move) -> "Transfer":
+def begin(
+    source: libvirt.virConnect, target: libvirt.virConnect, move: Move, approach: float = 4.0
+) -> "Transfer":
     """Begin to copy the domain's disks to the target; returns at once.
 
+    The rest of the last disk would take `approach` seconds at any time: time to hold it before its end.
     Raises what `check` raises when it cannot work; nothing has been touched then.
     """
     check(source, target, move)
     domain = power.lookup(source, move.uuid)
     with explained(f"description of domain {domain.name()}"):
-        running = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE)
-    transfer = Transfer(source.getURI(), target.getURI(), move, on_target(running, move.target_spec))
+        xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE)
+    running = on_target(xml, move.target_spec)
+    transfer = Transfer(source.getURI(), target.getURI(), move, running, approach)
     transfer.start()
     return transfer
 
@@ -65,7 +74,7 @@ def _connected(uri: str) -> libvirt.virConnect:
 class Transfer:
     """A move that runs, until it has ended or its process ends; `settle` is for what comes after."""
 
-    def __init__(self, source: str, target: str, move: Move, running: str) -> None:
+    def __init__(self, source: str, target: str, move: Move, running: str, approach: float) -> None:
         # of its own, because libvirtd serves five calls at a time for each connection, and this one lasts
         self._source, self._target = _connected(source), _connected(target)
         self._move = move
@@ -74,10 +83,11 @@ class Transfer:
         self._steering = _connected(source)
         self._steered = power.lookup(self._steering, move.uuid)
         self._running = running
+        self._approach = approach
         self._progress = Progress()
         self._holder: str | None = None
         self._finalise, self._wake, self._ended = (threading.Event() for _ in range(3))
-        self._given_up: str | None = None  # why
+        self._given_up: MigrationFailed | None = None  # why
         self._off_since: float | None = None
         self._ending = threading.Lock()
         self._failure: MigrationFailed | None = None
@@ -106,7 +116,7 @@ class Transfer:
 
         May come too late: `wait` tells, by not raising.
         """
-        self._give_up("the move was cancelled")
+        self._give_up(MigrationFailed("the move was cancelled"))
         self._wake.set()
         self._ended.wait()
 
@@ -158,7 +168,7 @@ class Transfer:
         except HypervisorError as unknown:
             log.info("move of domain %s: %s", self._move.uuid, unknown)
         if self._given_up is not None:
-            return MigrationFailed(self._given_up)
+            return self._given_up
         if isinstance(error, Unavailable):
             return MigrationFailed(f"{error} See that both hosts' libvirtd run, then repeat")
         return MigrationFailed(
@@ -197,7 +207,7 @@ class Transfer:
     def _look(self) -> float:
         """Do what is to be done now; gives the seconds until the next look."""
         if not self._target.isAlive():
-            self._give_up("the target's libvirtd went away: see that it runs, then repeat")
+            self._give_up(MigrationFailed("the target's libvirtd went away: see that it runs, then repeat"))
         if self._given_up is not None:
             with explained(f"end of the move of domain {self._move.uuid}"):
                 self._steered.abortJob()
@@ -227,7 +237,7 @@ class Transfer:
         """Let the mirror run, ever slower, and pause it before its end."""
         if holder.ready:
             # the memory travels too slowly yet to have switched over
-            self._give_up("the copy was complete before it could be held, as on a busy host: repeat")
+            self._give_up(NotHeld("the copy was complete before it could be held, as on a busy host: repeat"))
             self._wake.set()
         elif holder.paused:
             pass
@@ -235,7 +245,7 @@ class Transfer:
             qemu.pause(self._steered, holder)
             self._wake.set()
         else:
-            slow = max(holder.left // _APPROACH, _SLOW * _MIB)
+            slow = max(int(holder.left / self._approach), _HOLD // int(self._approach))
             qemu.limit(self._steered, holder, min(slow, most) if most else slow)
 
     def _let_go(self, found: list[Mirror]) -> None:
@@ -248,5 +258,5 @@ class Transfer:
             if mirror.paused:
                 qemu.resume(self._steered, mirror)
 
-    def _give_up(self, why: str) -> None:
+    def _give_up(self, why: MigrationFailed) -> None:
         self._given_up = self._given_up or why
