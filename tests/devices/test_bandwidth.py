@@ -14,7 +14,7 @@ from tests.service.client import Struct
 from tests.service.guest import Guest
 from tests.service.process import OPEN_PORT
 
-pytestmark = [pytest.mark.guest, pytest.mark.long]
+pytestmark = pytest.mark.guest
 
 # seconds: until the flow is even, and how long it is measured, so many times
 SETTLE, WATCH, TIMES = 1.0, 1.0, 4
