@@ -102,11 +102,14 @@ def full(folder: Path, leave: int) -> Iterator[None]:
     for attempt in range(_ATTEMPTS):
         found = os.statvfs(folder)
         used = (found.f_blocks - found.f_bfree) * found.f_frsize
-        command = ["mount", "-o", f"remount,size={used + leave}", folder]
         # refused when somebody has written more there meanwhile
-        if subprocess.run(command, check=attempt == _ATTEMPTS - 1).returncode == 0:
+        if _remount(folder, str(used + leave), check=attempt == _ATTEMPTS - 1):
             break
     try:
         yield
     finally:
-        subprocess.run(["mount", "-o", f"remount,size={_SIZE}", folder], check=True)
+        _remount(folder, _SIZE)
+
+
+def _remount(folder: Path, size: str, *, check: bool = True) -> bool:
+    return subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=check).returncode == 0
