@@ -14,17 +14,37 @@ from tests.service.host import Host
 from tests.service.process import Service
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="package", params=["made", pytest.param("rebuilt", marks=pytest.mark.long)])
 def world(
-    tmp_path_factory: pytest.TempPathFactory, host: Host, identity: Identity, reach: Reach
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    host: Host,
+    identity: Identity,
+    reach: Reach,
 ) -> Iterator[World]:
-    """A running service that takes samples often, with its first account's client."""
+    """A running service that takes samples often, with its first account's client and the machine `web`.
+
+    Its records are those that it made, or what ``hypervisor rebuild`` found after they were deleted.
+    """
     service = Service(tmp_path_factory.mktemp("clients"), host, {"HYPERVISOR_STATISTICS__EVERY": "2"})
     try:
-        service.start()
-        yield World(service, service.client(), identity, reach)
+        world = World(service.start(), service.client(), identity, reach)
+        _make_web(world, tmp_path_factory.mktemp("web"))
+        yield _rebuilt(world) if request.param == "rebuilt" else world
     finally:
         service.dispose()
+
+
+def _rebuilt(world: World) -> World:
+    service = world.service
+    service.inventory()
+    assert service.terminate() == 0
+    for file in service.state.glob("store.db*"):
+        file.unlink()
+    done = service.cli("rebuild")
+    assert done.returncode == 0, done.stderr
+    # with a new key, too
+    return World(service.start(), service.client(), world.identity, world.reach)
 
 
 @pytest.fixture
@@ -34,9 +54,14 @@ def gandi(world: World, tmp_path: Path) -> Gandi:
 
 
 @pytest.fixture(scope="package")
-def web(world: World, tmp_path_factory: pytest.TempPathFactory) -> Struct:
+def web(world: World) -> Struct:
     """The machine `web`, made by gandi.cli: what hosting.vm.info says of it."""
-    gandi = Gandi(world.client, tmp_path_factory.mktemp("web") / "home", world.identity)
+    (made,) = world.client.call("hosting.vm.list", {"hostname": "web"})
+    return world.client.vm(made["id"])
+
+
+def _make_web(world: World, folder: Path) -> None:
+    gandi = Gandi(world.client, folder / "home", world.identity)
     (gandi.home / "first.sh").write_text('#!/bin/sh\necho "$@" > /root/arguments\n')
     said = gandi.work(
         "vm", "create", "--hostname", "web", "--ip-version", "4", "--sshkey", gandi.public_key,
@@ -52,4 +77,3 @@ def web(world: World, tmp_path_factory: pytest.TempPathFactory) -> Struct:
     assert guest.appears("/root/who") == "root\n"
     assert guest.appears("/root/arguments") == "one two\n"
     assert guest.with_password(password, "alice") == "alice"
-    return world.client.vm(made["id"])
