@@ -1,0 +1,1 @@
+"""The tests: a package, so that what a folder shares ends with the folder."""

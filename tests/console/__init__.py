@@ -1,0 +1,1 @@
+"""Serial consoles over SSH."""

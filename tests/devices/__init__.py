@@ -1,0 +1,1 @@
+"""Disks, interfaces, snapshots and changes of real machines."""

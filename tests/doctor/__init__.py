@@ -1,0 +1,1 @@
+"""What ``hypervisor doctor`` finds."""

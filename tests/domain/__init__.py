@@ -1,0 +1,1 @@
+"""Domains: their XML, power, devices, mirrors and migration."""

@@ -1,0 +1,1 @@
+"""``make fuzz``: input that breaks the codec or a method."""

@@ -1,0 +1,1 @@
+"""The lab that the other tests run in."""

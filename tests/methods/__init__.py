@@ -1,0 +1,1 @@
+"""The methods of the API on a store, without libvirt."""

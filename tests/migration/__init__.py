@@ -1,0 +1,1 @@
+"""Machines, disks and interfaces that move to another datacenter."""

@@ -1,0 +1,1 @@
+"""Networks, addresses, bandwidth and what guests are kept from."""

@@ -1,0 +1,1 @@
+"""What guests are told at their first boot."""

@@ -1,0 +1,1 @@
+"""The whole service with real guests, and what tests of other folders need of it."""

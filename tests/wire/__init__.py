@@ -1,0 +1,1 @@
+"""What is between the socket and the methods."""
