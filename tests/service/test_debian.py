@@ -16,15 +16,20 @@ BOOT = 300.0
 SCRIPT = "#!/bin/sh\nprintf '[%s]' \"$@\" > /root/arguments.new; mv /root/arguments.new /root/arguments\n"
 
 
-def test_debian(new_service: NewService, identity: Identity, reach: Reach) -> None:
-    # the patience is the reference's
-    service: Service = new_service(
+@pytest.fixture
+def service(new_service: NewService) -> Service:
+    """A service whose patience is the reference's."""
+    made: Service = new_service(
         "debian-12",
         HYPERVISOR_PATIENCE__STOP="300",
         HYPERVISOR_PATIENCE__STOP_AGAIN="60",
         HYPERVISOR_PATIENCE__REBOOT="120",
     )
-    client = service.start(120).client()
+    return made.start(120)
+
+
+def test_debian(service: Service, identity: Identity, reach: Reach) -> None:
+    client = service.client()
     before = service.inventory()
     image = client.image("Debian 12")
     spec = {
@@ -48,6 +53,20 @@ def test_debian(new_service: NewService, identity: Identity, reach: Reach) -> No
         assert guest.with_password('Käse & "Brot"', user) == user
     assert int(guest.run("df -m / | awk 'END {print $2}'")) > 3000
 
+    begun = time.monotonic()
+    client.done(client.call("hosting.vm.stop", vm["id"]), 330)
+    assert time.monotonic() - begun < 60, "it did not hear the first message"
+    assert "reboot: Power down" in service.console(vm["id"]).text()
+    client.done(client.call("hosting.vm.delete", vm["id"]))
+    service.settled(before)
+
+
+@pytest.mark.long
+def test_debian_reboots(service: Service, identity: Identity, reach: Reach) -> None:
+    client = service.client()
+    spec = {"hostname": "debian.example.net", "cores": 2, "memory": 512, "ssh_key": identity.public}
+    vm = client.made(spec, {"size": 4096}, client.image("Debian 12")["disk_id"])
+    guest = reach(vm, seconds=BOOT)
     first, number = guest.boot_id(), service.domain(vm["id"]).ID()
     guest.run("echo kept > /root/kept")
     begun = time.monotonic()
@@ -56,10 +75,3 @@ def test_debian(new_service: NewService, identity: Identity, reach: Reach) -> No
     guest.rebooted(first, BOOT)
     assert service.domain(vm["id"]).ID() == number
     assert guest.run("cat /root/kept; hostname -f") == "kept\ndebian.example.net"
-
-    begun = time.monotonic()
-    client.done(client.call("hosting.vm.stop", vm["id"]), 330)
-    assert time.monotonic() - begun < 60, "it did not hear the first message"
-    assert "reboot: Power down" in service.console(vm["id"]).text()
-    client.done(client.call("hosting.vm.delete", vm["id"]))
-    service.settled(before)
