@@ -36,7 +36,7 @@ pytestmark = pytest.mark.guest
 
 ALIAS = "ua-iface-1"
 MAC = random_mac(())
-RATE = 8192.0  # kbit/s
+RATE = 4096.0  # kbit/s, which a guest manages that has few turns of the processor
 PORT = 5001  # of the host, which the guest reaches
 SIZE = 1 << 20  # bytes of a measured stream
 Address = IPv4Address | IPv6Address
@@ -190,8 +190,8 @@ def test_a_guest_moves_to_another_network(
     bandwidth.clear(device)
     free = stream(guest, gateway, send=True), stream(guest, gateway, send=False)
     print(f"Mbit/s to the guest and from it: {limited}, without a limit {free}")
-    assert all(one < 10 for one in limited)
-    assert all(one > 12 for one in free)
+    assert all(one < 5 for one in limited)
+    assert all(one > 6 for one in free)
 
     # again
     asker = Asker(there.addresses[0])
