@@ -1,7 +1,9 @@
 """Twenty virtual machines at once."""
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +40,8 @@ def test_twenty_at_once(new_service: NewService, identity: Identity, reach: Reac
         assert [vm["state"] for vm in vms] == ["running"] * MANY
         assert len({address(vm) for vm in vms} | {address(vm, 6) for vm in vms}) == 2 * MANY
         assert client.call("hosting.vm.count", {"state": "running"}) == MANY
+        for vm in vms:
+            _give_way(service.qemu(vm["id"]))
 
         said = list(pool.map(lambda vm: reach(vm, seconds=BOOTS).run("hostname"), vms))
         print(f"... reached in {time.monotonic() - begun:.1f} s")
@@ -50,3 +54,9 @@ def test_twenty_at_once(new_service: NewService, identity: Identity, reach: Reac
         print(f"... gone in {time.monotonic() - begun:.1f} s")
     assert client.call("hosting.vm.list") == []
     service.settled(before)
+
+
+def _give_way(process: int) -> None:
+    """Let whatever else there is have the processors first: guests of other tests boot within a time."""
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        os.setpriority(os.PRIO_PROCESS, int(thread.name), 19)
