@@ -34,7 +34,7 @@ _GROUPS = (
 )
 _FLAGS = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_RUNNING
 
-# a question has this many seconds, and more for each domain that is known to answer (4 ms were measured)
+# a question has this many seconds, and more for each domain that answered the last one (4 ms were measured)
 _PATIENCE, _PATIENCE_EACH = 0.25, 0.01
 _PATIENCE_FAR = 3.0  # as much as opening a connection over SSH or TLS may take
 _TRIES = 3  # questions in one round
@@ -47,7 +47,8 @@ class Reader:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._asked: set[object] = set()
-        self._answering = 0
+        # how many domains the last answer was about; None before the first
+        self._answering: int | None = None
         self._patience = _PATIENCE_FAR if urlsplit(uri).hostname else _PATIENCE
         # the devices of each domain by its kernel and QEMU names, and the names that this is good for
         self._devices: dict[str, tuple[frozenset[object], dict[str, str]]] = {}
@@ -60,8 +61,8 @@ class Reader:
     def read(self, uuids: Collection[str]) -> list[DomainCounters]:
         """The counters of those of `uuids` that run.
 
-        Takes less than a second for fifty of them, however many are stuck; on another host, seconds. Raises
-        `Unavailable` when libvirt answers no question, and `LibvirtError`.
+        Takes less than a second for fifty, however many are stuck, after the first time; on another host,
+        seconds. Raises `Unavailable` when libvirt answers no question, and `LibvirtError`.
         """
         answers: queue.SimpleQueue[list[DomainCounters] | HypervisorError] = queue.SimpleQueue()
         for _ in range(_TRIES):
@@ -75,13 +76,13 @@ class Reader:
                 name="statistics-question",
                 daemon=True,
             ).start()
+            answering = len(uuids) if self._answering is None else self._answering
             try:
-                answer = answers.get(timeout=self._patience + _PATIENCE_EACH * self._answering)
+                answer = answers.get(timeout=self._patience + _PATIENCE_EACH * answering)
             except queue.Empty:
                 continue
             if isinstance(answer, HypervisorError):
                 raise answer
-            self._answering = len(answer)
             return answer
         raise Unavailable(
             f"libvirt at {self.uri} has not answered {self.unanswered} questions for statistics: "
@@ -97,6 +98,8 @@ class Reader:
         answer: list[DomainCounters] | HypervisorError
         try:
             answer = self._answer(uuids)
+            # also when nobody waits for it any more: the next question is given the time
+            self._answering = len(answer)
         except HypervisorError as error:
             answer = error
         except Exception:

@@ -31,6 +31,7 @@ from tests.connection.daemon import OwnLab
 from tests.connection.relay import Relay
 from tests.domain.conftest import NewSpec
 from tests.domain.test_devices import image, qemu_io
+from tests.service.waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -520,13 +521,14 @@ def test_libvirtd_is_killed_while_mirrors_begin(tmp_path: Path) -> None:
             mirrors = [Mirror(one, image(tmp_path / f"{one.stem}{number}.qcow2")) for one in disks]
             machine = Machine(lasting.handle(wait=10), spec, mirrors)
             lab.settled()
+            broken = machine.connection
             begun = threading.Thread(target=_begin_in_vain, args=(machine,))
             killed = threading.Timer(chance.uniform(0, 0.05), lab.signal, (signal.SIGKILL,))
             begun.start()
             killed.start()
             begun.join()
             killed.join()
-            machine = Machine(lasting.handle(wait=10), spec, mirrors)
+            machine = Machine(_another(lasting, broken), spec, mirrors)
             machine.begin(SLOW)
             assert machine.jobs == 2
             mirror.abandon(lasting.handle(), uuid, mirrors)
@@ -534,6 +536,12 @@ def test_libvirtd_is_killed_while_mirrors_begin(tmp_path: Path) -> None:
     finally:
         lasting.stop()
         lab.end()
+
+
+def _another(lasting: Connection, broken: libvirt.virConnect) -> libvirt.virConnect:
+    """The handle of the next libvirtd: for a moment there is still that of the one that was killed."""
+    until(lambda: lasting.handle(wait=10) is not broken, 20, "the connection is a new one")
+    return lasting.handle()
 
 
 def _begin_in_vain(machine: Machine) -> None:

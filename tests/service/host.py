@@ -94,6 +94,23 @@ def preferred(*processes: int) -> Iterator[None]:
         _schedule(threads, os.SCHED_OTHER, 0)
 
 
+@contextmanager
+def modest_guests() -> Iterator[None]:
+    """Let the guests that libvirt starts while the block runs leave others their part of the processors."""
+    _be_nice(libvirtd(), 10)
+    try:
+        yield
+    finally:
+        _be_nice(libvirtd(), 0)
+
+
+def _be_nice(process: int, value: int) -> None:
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        # it may have ended
+        with suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), value)
+
+
 def _named(process: Path, name: str) -> bool:
     try:
         return (process / "comm").read_text().strip() == name
