@@ -17,6 +17,7 @@ OK = 0
 _NOTFOUND, _STATE, _RUNNING = 530242, 530260, 530268
 _ATTACHED = {"disk": 530439, "iface": 531739}
 _NOT_ATTACHED = {"disk": 530498, "iface": 531798}
+# said once more than in the service: what is judged must not be its own judge
 _LEADS_TO = {
     "vm_create": "running",
     "vm_start": "running",

@@ -118,13 +118,13 @@ def test_every_answer_is_right(service: Service, identity: Identity, reach: Reac
 def agrees(world: World, vm_id: int, disk_id: int, iface_id: int, operations: list[Struct]) -> None:
     """Records, libvirt and the last operations say the same."""
     last = {one["type"]: one["id"] for one in operations}
+    started = max(last[one] for one in ("vm_create", "vm_start", "vm_reboot") if one in last)
+    runs = started > last.get("vm_stop", 0)
     shown = world.client.vm(vm_id)
+    assert shown["state"] == ("running" if runs else "halted")
+    assert bool(world.service.domain(vm_id).isActive()) is runs
     for kind, number in (("disk", disk_id), ("iface", iface_id)):
         attached = last.get(f"{kind}_attach", 0) > last.get(f"{kind}_detach", 0)
         assert (number in shown[f"{kind}s_id"]) is attached
-        for live in (True, False)[shown["state"] == "halted" :]:
+        for live in (True, False) if runs else (False,):
             assert (f"ua-{kind}-{number}" in targets(world.service, vm_id, live=live)) is attached
-    started = max(last[one] for one in ("vm_create", "vm_start", "vm_reboot") if one in last)
-    runs = started > last.get("vm_stop", 0)
-    assert shown["state"] == ("running" if runs else "halted")
-    assert bool(world.service.domain(vm_id).isActive()) is runs
