@@ -91,7 +91,8 @@ class Service:
             max_vcpus=settings.limits.cores,
             migration=settings.migration,
         )
-        engine = self._engine = Engine(backend, settings.workflows_url)
+        keeper = Keeper(backend)
+        engine = self._engine = Engine(backend, keeper, settings.workflows_url)
         observer = Observer(backend)
         self._open.enter_context(hosts.events.subscribed(observer))
         observer.resync()
@@ -99,11 +100,11 @@ class Service:
         self._open.enter_context(hosts.events.subscribed(latecomers))
         latecomers.start()
         self._open.callback(latecomers.stop)
-        engine.start()
-        self._open.callback(engine.stop)
-        keeper = Keeper(backend)
+        # before the engine, so that it ends after that
         keeper.start()
         self._open.callback(keeper.stop)
+        engine.start()
+        self._open.callback(engine.stop)
         jobs = Jobs(engine.wake, engine.tell)
         pools = Pools(store, hosts)
         pools.start()

@@ -21,8 +21,8 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import aliased
 
 from api.observe import context
-from api.operations import notes
 from api.operations.backend import Backend
+from api.operations.notes import Keeper
 from api.operations.run import Run, begin_job, fail_job, keep, release_claims
 from api.store.models import Claim, Job
 
@@ -52,8 +52,9 @@ def workflow(name: str) -> Callable[[Workflow], Workflow]:
 class Engine:
     """Runs jobs, in an event loop of its own."""
 
-    def __init__(self, backend: Backend, workflows_url: str) -> None:
+    def __init__(self, backend: Backend, keeper: Keeper, workflows_url: str) -> None:
         self._backend = backend
+        self._keeper = keeper
         self._url = workflows_url
         self._loop = asyncio.new_event_loop()
         self._woken = asyncio.Event()
@@ -186,17 +187,9 @@ class Engine:
                 await keep(fail_job, store, job_id, error)
             finally:
                 del self._running[job_id]
-        await asyncio.to_thread(self._keep_notes, job_id)
-        await keep(release_claims, store, job_id)
+        self._keeper.tell(await keep(release_claims, store, job_id))
         self._begun.discard(job_id)
         self.wake()
-
-    def _keep_notes(self, job_id: int) -> None:
-        try:
-            notes.keep(self._backend, job_id)
-        except Exception:
-            # the job is done: what waits for it goes on
-            log.exception("job %d: notes", job_id)
 
 
 def _open(url: str) -> sqlalchemy.Engine:

@@ -9,7 +9,8 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import func, select
@@ -46,6 +47,10 @@ _LAST = select(
 # what changes by itself, or is libvirt's to tell
 _OF_VM = ("seed", "state", "is_migrating")
 _OF_DISK = ("state",)
+# what follows one change within that many seconds is written with it, but none later than that
+_QUIET = 0.5
+_LATEST = 5.0
+
 _PASSING = re.compile(r'"(date_updated|written)":"[^"]*"|"last":{[^}]*}')
 
 
@@ -94,16 +99,6 @@ def same(one: str, other: str) -> bool:
     return _PASSING.sub("", one) == _PASSING.sub("", other)
 
 
-def keep(backend: Backend, job_id: int) -> None:
-    """Bring the notes of the machines that a job was about in line with the records; a host that is away
-    keeps those that it has."""
-    with backend.store.reading() as session:
-        resources = session.scalars(select(Claim.resource).where(Claim.job_id == job_id)).all()
-        vms = {one for resource in resources for one in _machines(session, resource)}
-    for vm_id in vms:
-        _bring_in_line(backend, vm_id)
-
-
 def _machines(session: Session, resource: str) -> Iterator[int]:
     kind, _, number = resource.partition(":")
     if kind == "vm":
@@ -117,13 +112,15 @@ def _machines(session: Session, resource: str) -> Iterator[int]:
 
 
 def _bring_in_line(backend: Backend, vm_id: int) -> None:
+    """Write the notes of a machine when they have changed; a host that is away keeps those that it has."""
     with backend.store.reading() as session:
         vm = session.get(Vm, vm_id)
-        wanted = None if vm is None or vm.state == "deleted" else compose(session, vm)
-    if vm is None or wanted is None:
-        return
+        # a job that has the machine may be defining it; its end tells of it again
+        busy = select(Claim.resource).where(Claim.resource == f"vm:{vm_id}").limit(1)
+        if vm is None or vm.state == "deleted" or session.scalar(busy) is not None:
+            return
+        wanted = compose(session, vm)
     try:
-        # a job's end does not wait for a host that is away
         connection = backend.hosts.handle(vm.datacenter_id, wait=1)
         if not same(power.notes(connection, vm.uuid), wanted):
             power.note(connection, vm.uuid, wanted)
@@ -134,11 +131,17 @@ def _bring_in_line(backend: Backend, vm_id: int) -> None:
 
 
 class Keeper:
-    """Brings the notes of all machines in line once, in a thread: those of an earlier version have none."""
+    """Keeps the notes of the machines in line with the records, in a thread of its own.
+
+    At its start it looks at all of them once, as those of an earlier version have none and a crash leaves old
+    ones; then at those that jobs were about, when no job has ended for half a second, or for five.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._stopped = threading.Event()
+        self._changed = threading.Condition()
+        self._told: set[str] = set()
+        self._stopped = False
         self._thread = threading.Thread(target=self._work, name="notes", daemon=True)
 
     def start(self) -> None:
@@ -146,18 +149,45 @@ class Keeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the machine that is being looked at."""
-        self._stopped.set()
+        """End, as soon as what was told is in line."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
         self._thread.join()
 
+    def tell(self, resources: Iterable[str]) -> None:
+        """Say what a job was about that has ended; callable from any thread."""
+        with self._changed:
+            self._told.update(resources)
+            self._changed.notify()
+
     def _work(self) -> None:
-        store = self._backend.store
-        with store.reading() as session:
-            # a job that has one does it at its end
-            busy = set(session.scalars(select(Claim.resource).where(Claim.resource.startswith("vm:"))))
+        with self._backend.store.reading() as session:
             vms = session.scalars(select(Vm.id).where(Vm.state != "deleted").order_by(Vm.id)).all()
         for vm_id in vms:
-            if self._stopped.is_set():
-                return
-            if f"vm:{vm_id}" not in busy:
-                _bring_in_line(self._backend, vm_id)
+            if self._stopped:
+                break
+            self._look(vm_id)
+        while resources := self._next():
+            with self._backend.store.reading() as session:
+                about = {vm_id for one in resources for vm_id in _machines(session, one)}
+            for vm_id in sorted(about):
+                self._look(vm_id)
+
+    def _next(self) -> set[str]:
+        """What jobs were about, when it is quiet; what is left of it, if anything, at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._told or self._stopped)
+            latest = time.monotonic() + _LATEST
+            while not self._stopped and (left := latest - time.monotonic()) > 0:
+                if not self._changed.wait(min(_QUIET, left)):
+                    break
+            told, self._told = self._told, set()
+            return told
+
+    def _look(self, vm_id: int) -> None:
+        try:
+            _bring_in_line(self._backend, vm_id)
+        except Exception:
+            # the next machine's are kept all the same
+            log.exception("vm#%d: its domain's notes", vm_id)

@@ -346,7 +346,8 @@ def fail_job(store: Store, job_id: int, error: Exception) -> None:
     story.failed(operations)
 
 
-def release_claims(store: Store, job_id: int) -> None:
-    """Let the jobs go on that wait for this one."""
+def release_claims(store: Store, job_id: int) -> list[str]:
+    """Let the jobs go on that wait for this one; returns what it had claimed."""
     with store.writing() as session:
-        session.execute(delete(Claim).where(Claim.job_id == job_id))
+        claimed = delete(Claim).where(Claim.job_id == job_id).returning(Claim.resource)
+        return list(session.scalars(claimed))

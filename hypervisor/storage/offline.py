@@ -90,7 +90,7 @@ class _Failed(Exception):
 
 
 def _convert(arguments: list[str], report: Callable[[float], None], cancelled: threading.Event) -> None:
-    said = b""
+    said = line = b""
     with subprocess.Popen(
         # the kernel kills it when this thread ends, be it with the whole service
         ["setpriv", "--pdeathsig", "KILL", "qemu-img", "convert", "-p", "-n", *arguments],
@@ -104,8 +104,9 @@ def _convert(arguments: list[str], report: Callable[[float], None], cancelled: t
         try:
             while chunk := _next(process.stdout.fileno(), cancelled):
                 said = (said + chunk)[-_KEPT:]
-                if shares := _PROGRESS.findall(said):
-                    report(float(shares[-1]) / 100)
+                *lines, line = (line + chunk).split(b"\r")
+                for share in filter(None, map(_PROGRESS.fullmatch, lines)):
+                    report(float(share[1]) / 100)
         except BaseException:
             process.kill()
             raise

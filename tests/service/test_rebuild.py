@@ -124,6 +124,8 @@ def set_up(world: World, stranger: Client) -> Scene:
     scene.vlans = [vlan, other_vlan]
     until(lambda: scene.guest.attempt("test -e /root/ran").returncode == 0, 60, "the guest has booted")
     world.service.inventory()
+    # what the domains keep follows in a moment
+    until(lambda: scene.reconcile()[0] == 0, 20, "nothing differs in what was made")
     return scene
 
 
@@ -391,14 +393,18 @@ def bare(value: Any) -> Any:
     return value
 
 
-def test_no_secret_is_in_the_metadata(scene: Scene) -> None:
-    client = scene.world.client
+def test_what_domains_keep_is_up_to_date_when_the_service_ends(scene: Scene) -> None:
+    client, service = scene.world.client, scene.service
     client.done(client.call("hosting.vm.update", scene.halted, {"password": "Correct-Horse-1"}))
-    scene.service.inventory()
-    xml = scene.service.domain(scene.halted).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-    assert notes.read(power.notes(scene.libvirt, scene.service.domain(scene.halted).UUIDString()))
+    client.done(client.call("hosting.disk.update", scene.disks["data"], {"name": "the last"}))
+    assert service.terminate() == 0
+    kept = notes.read(power.notes(scene.libvirt, service.domain(scene.running).UUIDString()))
+    assert kept is not None
+    assert "the last" in [disk["name"] for disk in kept["disks"]]
+    xml = service.domain(scene.halted).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     for secret in ("$6$", "Correct-Horse", client.key):
         assert secret not in xml
+    service.start()
 
 
 def test_the_records_are_made_anew(scene: Scene) -> None:
