@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import bindparam
 from sqlalchemy.orm import Session
 
 from api.methods.audit import Audit
@@ -84,11 +85,17 @@ class Call:
         return operations
 
 
+# put together once: every change asks for it; a migration that has ended may still be letting go, which is
+# waited for
+_HELD = migrating().where(
+    Claim.resource.in_(bindparam("claims", expanding=True)),
+    Job.operations.any(Operation.step.in_(UNFINISHED)),
+)
+
+
 def check_not_migrating(session: Session, claims: Sequence[str]) -> None:
     """Refuse work on what an unfinished migration has: the fault is about the first such claim."""
-    # one that has ended may still be letting go: that is waited for
-    unfinished = Job.operations.any(Operation.step.in_(UNFINISHED))
-    held = set(session.scalars(migrating().where(Claim.resource.in_(claims), unfinished)))
+    held = set(session.scalars(_HELD, {"claims": claims}))
     resource = next((one for one in claims if one in held), None)
     if resource is not None:
         kind, _, identifier = resource.partition(":")

@@ -70,12 +70,11 @@ class Jobs:
         job = Job(workflow=workflow, arguments=arguments)
         job.claims = [Claim(resource=resource) for resource in sorted(set(claims))]
         session.add(job)
-        session.flush()
         # one row at a time, so that the ids follow the order of the operations
         operations = []
         for plan in planned:
             operation = Operation(
-                job_id=job.id,
+                job=job,
                 account_id=origin.account.id,
                 type=plan.type,
                 vm_id=plan.vm_id,
