@@ -26,9 +26,11 @@ def main() -> None:
                 f"{ours / created[way]:.2f}",
                 target,
             )
+        # what came before was asked while machines were made and cut off
+        begin = (state / "log").stat().st_size
         over_loopback = requests.measure(client)
         for where, times, targets in (
-            ("in the server", requests.served(state / "log"), ("p95 3 ms", "p95 3 ms", "p95 10 ms")),
+            ("in the server", requests.served(state / "log", begin), ("p95 3 ms", "p95 3 ms", "p95 10 ms")),
             ("over loopback", over_loopback, ("", "", "")),
         ):
             floor = times["version.info"]

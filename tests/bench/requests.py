@@ -43,10 +43,11 @@ def measure(client: Client) -> dict[str, list[float]]:
     return times
 
 
-def served(log: Path) -> dict[str, list[float]]:
-    """Seconds of each call in the server alone, as its log has them, by method."""
+def served(log: Path, begin: int) -> dict[str, list[float]]:
+    """Seconds of each call in the server alone, as its log has them from the byte `begin` on, by method."""
     times: dict[str, list[float]] = {}
-    for method, milliseconds in re.findall(r" (\S+) fault=0 ([\d.]+) ms$", log.read_text(), re.MULTILINE):
+    lines = log.read_bytes()[begin:].decode()
+    for method, milliseconds in re.findall(r" (\S+) fault=0 ([\d.]+) ms$", lines, re.MULTILINE):
         times.setdefault(method, []).append(float(milliseconds) / 1000)
     return times
 
