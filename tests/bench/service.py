@@ -39,10 +39,8 @@ class Client:
         elapsed = time.perf_counter() - begun
         return xmlrpc.client.loads(answer, use_builtin_types=True)[0][0], elapsed
 
-    def finish(self, operation: Any, after: float = 0.0) -> None:
-        """Wait until the operation is done; it is not looked at before `after` seconds have passed."""
-        # each look takes milliseconds of the two cores that do the work
-        time.sleep(after)
+    def finish(self, operation: Any) -> None:
+        """Wait until the operation is done."""
         while (found := self.call("operation.info", operation["id"]))["step"] in ("BILL", "WAIT", "RUN"):
             time.sleep(_LOOK)
         if found["step"] != "DONE":
