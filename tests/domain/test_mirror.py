@@ -227,9 +227,9 @@ def test_events_of_a_switch(lasting: Connection, make_machine: Callable[..., Mac
 
 def test_what_is_written_all_the_while(lasting: Connection, make_machine: Callable[..., Machine]) -> None:
     machine = make_machine()
-    switched = threading.Event()
+    many, switched = threading.Event(), threading.Event()
 
-    def write() -> tuple[int, int]:
+    def write() -> int:
         before = after = 0
         while after < 5:
             number = before + after
@@ -238,21 +238,23 @@ def test_what_is_written_all_the_while(lasting: Connection, make_machine: Callab
                 after += 1
             else:
                 before += 1
-        return before, after
+            if before > 5:
+                many.set()
+        return before + after
 
     with ThreadPoolExecutor() as threads:
         writing = threads.submit(write)
         try:
             begin_and_wait(lasting, machine, 32 * MIB)
+            assert many.wait(60)
             machine.switch()
         finally:
             switched.set()
-        before, after = writing.result()
-    assert before > 5
+        count = writing.result()
     power.cut_off(machine.connection, machine.uuid)
     machine.mirrors[0].source.unlink()
-    numbers = range(before + after)
-    qemu_io(machine.mirrors[0].copy, *(f"read -P {n % 250 + 1} {n * 64}k 64k" for n in numbers))
+    reads = (f"read -P {number % 250 + 1} {number * 64}k 64k" for number in range(count))
+    qemu_io(machine.mirrors[0].copy, *reads)
 
 
 def test_begin_again_leaves_the_job(make_machine: Callable[..., Machine]) -> None:
