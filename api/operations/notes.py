@@ -167,12 +167,9 @@ class Keeper:
         for vm_id in vms:
             if self._stopped:
                 break
-            self._look(vm_id)
-        while resources := self._next():
-            with self._backend.store.reading() as session:
-                about = {vm_id for one in resources for vm_id in _machines(session, one)}
-            for vm_id in sorted(about):
-                self._look(vm_id)
+            self._look({f"vm:{vm_id}"})
+        while told := self._next():
+            self._look(told)
 
     def _next(self) -> set[str]:
         """What jobs were about, when it is quiet; what is left of it, if anything, at the end."""
@@ -185,9 +182,12 @@ class Keeper:
             told, self._told = self._told, set()
             return told
 
-    def _look(self, vm_id: int) -> None:
+    def _look(self, resources: set[str]) -> None:
         try:
-            _bring_in_line(self._backend, vm_id)
+            with self._backend.store.reading() as session:
+                vms = {vm_id for one in resources for vm_id in _machines(session, one)}
+            for vm_id in sorted(vms):
+                _bring_in_line(self._backend, vm_id)
         except Exception:
-            # the next machine's are kept all the same
-            log.exception("vm#%d: its domain's notes", vm_id)
+            # as when the records cannot be read for a while: the thread goes on with what comes next
+            log.exception("notes of %s", ", ".join(sorted(resources)))
