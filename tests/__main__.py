@@ -17,9 +17,9 @@ from tests.coverage.whole import FOLDER, compare, keep
 
 _HERE = Path(__file__).parent
 # all three take equally long; ten busy guests move when the other two are through
-_PARTS = (("service", "console", "migration"), ("network", "devices", "connection", "domain"))
+_PARTS = (("service", "console", "migration"), ("network", "devices", "wire", "connection", "domain"))
 # in the third, after what has few guests
-_LAST = ("clients", "statistics", "wire")
+_LAST = ("clients", "statistics")
 # where the time goes
 _WHOLE = ["-m", "not long", "--durations=20", "--durations-min=5"]
 # what `make coverage` takes up

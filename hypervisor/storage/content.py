@@ -104,9 +104,10 @@ def send(
     stream = connection.newStream()
     with opened(content) as file:
         size = file.seek(0, os.SEEK_END)
+        extents = list(_extents(file, size)) if sparse else [(0, size, True)]
         try:
             volume.upload(stream, 0, size, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM if sparse else 0)
-            for start, end, is_data in _extents(file, size) if sparse else [(0, size, True)]:
+            for start, end, is_data in extents:
                 if is_data:
                     _send_range(stream, file, start, end)
                 else:
@@ -116,18 +117,23 @@ def send(
             with contextlib.suppress(libvirt.libvirtError):
                 stream.abort()
             raise
-        _check_end(connection, volume, file, size)
+        for begin, end, is_data in reversed(extents):
+            if is_data and _is_end_stored(connection, volume, file, begin, end):
+                return
 
 
-def _check_end(
-    connection: libvirt.virConnect, volume: libvirt.virStorageVol, file: BinaryIO, size: int
-) -> None:
-    for start in range((size - 1) // _BLOCK * _BLOCK, -1, -_BLOCK):
+def _is_end_stored(
+    connection: libvirt.virConnect, volume: libvirt.virStorageVol, file: BinaryIO, begin: int, end: int
+) -> bool:
+    """False when there is nothing but zeros in that part of the content."""
+    for block in range((end - 1) // _BLOCK * _BLOCK, begin - _BLOCK, -_BLOCK):
+        start = max(block, begin)
         file.seek(start)
-        wanted = file.read(min(_BLOCK, size - start))
+        wanted = file.read(min(block + _BLOCK, end) - start)
         if wanted.strip(b"\0"):
             check_stored(connection, volume, start, wanted)
-            return
+            return True
+    return False
 
 
 def check_stored(

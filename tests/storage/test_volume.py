@@ -201,12 +201,13 @@ def test_upload_of_a_sparse_file(place: Pool, tmp_path: Path) -> None:
             sparse.seek(position)
             sparse.write(os.urandom(MIB // 2))
         sparse.truncate(400 * MIB)
-    begun = time.monotonic()
+    begun = time.thread_time()
     made = volume.upload(place.connection, place.name, "a", file, "raw")
-    took = time.monotonic() - begun
+    took = time.thread_time() - begun
     assert subprocess.run(["cmp", file, made], check=False).returncode == 0
     assert made.stat().st_blocks * 512 <= 2 * MIB
-    assert took < 1
+    # holes are neither sent nor read, which would take more than a second of this thread
+    assert took < 0.2
 
 
 def test_upload_of_a_qcow2_image(place: Pool, tmp_path: Path) -> None:
