@@ -202,8 +202,11 @@ def undo_attach_disk(backend: Backend, vm_id: int, disk_id: int, swapped: int | 
 def undo_attach_iface(backend: Backend, vm_id: int, iface_id: int) -> None:
     """Take back an attachment that failed."""
     with backend.store.writing() as session:
+        mac = session.get_one(Iface, iface_id).mac
         free_iface(session, iface_id)
     _define(backend, vm_id)
+    # else its tap stays in the bridge
+    hotplug.drop_leftover_interface(*backend.machine(vm_id), blueprint.iface_alias(iface_id), mac)
 
 
 def free_disk(session: Session, disk_id: int) -> None:

@@ -54,11 +54,12 @@ async def start(run: Run, vm_id: int) -> None:
 
 
 @workflow("vm_delete")
-async def delete(run: Run, vm_id: int, disk_id: int | None, iface_id: int | None) -> None:
+async def delete(run: Run, vm_id: int) -> None:
     """Remove the domain with its system disk and its first interface; the others are free afterwards."""
     backend = run.backend
     async with run.operation("vm_delete") as outcome:
         await run.step(check_halted, backend, vm_id)
+        disk_id, iface_id = await run.step(what_goes_along, backend, vm_id)
         await run.step(dismantle, backend, vm_id)
         if disk_id is not None:
             await run.step(disks.remove_volume, backend, disk_id)
@@ -93,6 +94,15 @@ def check_halted(backend: Backend, vm_id: int) -> None:
     connection, uuid = backend.machine(vm_id)
     if power.state(connection, uuid).powered:
         raise OperationFailed(f"vm#{vm_id} is running: stop it, then delete it again")
+
+
+def what_goes_along(backend: Backend, vm_id: int) -> tuple[int | None, int | None]:
+    """The disk at position 0 and the first interface, by id: those of now, because calls that were accepted
+    before the deletion may have taken others out."""
+    with backend.store.reading() as session:
+        vm = session.get_one(Vm, vm_id)
+        disk = next((one.id for one in vm.disks if one.position == 0 and not one.leaving), None)
+        return disk, next((one.id for one in vm.ifaces if not one.leaving), None)
 
 
 def dismantle(backend: Backend, vm_id: int) -> None:

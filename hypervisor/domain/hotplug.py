@@ -18,8 +18,9 @@ from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import LibvirtError, explained
 from hypervisor.network import bandwidth, bridge
 
-# QEMU's words for a name that an earlier attempt left behind
+# QEMU's words for a name that an earlier attempt left behind, and libvirt's for a tap
 _TAKEN = "Duplicate nodes"
+_LEFT = ("interface already exists", "Duplicate ID")
 _GONE = (libvirt.VIR_ERR_DEVICE_MISSING, libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
 
 
@@ -50,7 +51,14 @@ def plug_disk(connection: libvirt.virConnect, uuid: str, disk: DiskSpec) -> None
     present = plugged(connection, uuid)
     if not present or disk.alias in present:
         return
-    _attach(connection, uuid, disk_element(_at_free_target(disk, set(present.values()))))
+    domain = lookup(connection, uuid)
+    element = disk_element(_at_free_target(disk, set(present.values())))
+    try:
+        _attach(domain, element)
+    except LibvirtError as error:
+        if _TAKEN not in str(error) or not leftovers.drop(domain):
+            raise
+        _attach(domain, element)
 
 
 def _at_free_target(disk: DiskSpec, used: set[str]) -> DiskSpec:
@@ -65,22 +73,22 @@ def _at_free_target(disk: DiskSpec, used: set[str]) -> DiskSpec:
 def plug_interface(connection: libvirt.virConnect, uuid: str, interface: InterfaceSpec) -> None:
     """Plug the interface in, unless it is or the domain is off."""
     present = plugged(connection, uuid)
-    if present and interface.alias not in present:
-        _attach(connection, uuid, interface_element(interface))
-
-
-def _attach(connection: libvirt.virConnect, uuid: str, element: etree._Element) -> None:
+    if not present or interface.alias in present:
+        return
     domain = lookup(connection, uuid)
-    xml = etree.tostring(element, encoding="unicode")
+    element = interface_element(interface)
     try:
-        _attach_once(domain, xml)
+        _attach(domain, element)
     except LibvirtError as error:
-        if _TAKEN not in str(error) or not leftovers.drop(domain):
+        if not any(word in str(error) for word in _LEFT) or not leftovers.drop_interface(
+            connection, domain, interface.alias, interface.mac
+        ):
             raise
-        _attach_once(domain, xml)
+        _attach(domain, element)
 
 
-def _attach_once(domain: libvirt.virDomain, xml: str) -> None:
+def _attach(domain: libvirt.virDomain, element: etree._Element) -> None:
+    xml = etree.tostring(element, encoding="unicode")
     with explained(f"plugging a device into domain {domain.name()}"):
         domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
@@ -89,6 +97,12 @@ def drop_leftovers(connection: libvirt.virConnect, uuid: str) -> None:
     """Let the running machine close what it was given in an attempt that libvirt does not remember."""
     if state(connection, uuid).powered:
         leftovers.drop(lookup(connection, uuid))
+
+
+def drop_leftover_interface(connection: libvirt.virConnect, uuid: str, alias: str, mac: str) -> None:
+    """Remove what is left of an attempt to plug in an interface that libvirt does not remember."""
+    if state(connection, uuid).powered and alias not in plugged(connection, uuid):
+        leftovers.drop_interface(connection, lookup(connection, uuid), alias, mac)
 
 
 def ask_to_let_go(connection: libvirt.virConnect, uuid: str, alias: str) -> None:

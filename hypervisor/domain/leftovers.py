@@ -1,4 +1,5 @@
-"""What a libvirtd that was killed while it plugged a disk in, or began to copy one, left in QEMU.
+"""What a libvirtd that was killed while it plugged a device in, or began to copy a disk, left in QEMU and in
+the host.
 
 Read in the source of libvirt 9.0, and seen: it opens the file in QEMU, writes the copy's job down, starts it,
 and only then writes down where that copies to. The next libvirtd knows nothing of an open file, which no
@@ -15,6 +16,9 @@ from lxml import etree
 from hypervisor.domain import monitor
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import LibvirtError, explained
+from hypervisor.network import bridge
+from hypervisor.network.addresses import tap_of
+from hypervisor.network.survey import remove_tap
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +50,28 @@ def _delete(domain: libvirt.virDomain, node: str) -> bool:
     except LibvirtError:
         return False  # in use
     return True
+
+
+def drop_interface(connection: libvirt.virConnect, domain: libvirt.virDomain, alias: str, mac: str) -> bool:
+    """Remove the tap and QEMU's end of it for an interface that libvirt does not know; whether there was
+    any. A tap that a domain uses stays. Raises `HypervisorError`.
+    """
+    tap = tap_of(mac)
+    with explained(f"leftovers in domain {domain.name()}"):
+        running = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        if any(tap in bridge.taps(one.XMLDesc()).values() for one in running):
+            return False
+    dropped = remove_tap(tap)
+    try:
+        # the name that libvirt gives it (qemuAliasNetdev)
+        monitor.ask(domain, "netdev_del", id=f"host{alias}")
+    except LibvirtError:
+        pass  # there is none, or a device uses it
+    else:
+        dropped = True
+    if dropped:
+        log.warning("domain %s: removed %s, left by a libvirtd that ended", domain.name(), tap)
+    return dropped
 
 
 def end_copy(domain: libvirt.virDomain, target: str) -> bool:

@@ -49,8 +49,10 @@ def stray_taps(name: str, used: set[str]) -> list[str]:
         return []
 
 
-def remove_tap(name: str) -> None:
-    """Remove a tap from the host, unless it is gone."""
+def remove_tap(name: str) -> bool:
+    """Remove a tap from the host; False when it is gone."""
     with IPRoute() as kernel:
-        for index in kernel.link_lookup(ifname=name):
+        found = kernel.link_lookup(ifname=name)
+        for index in found:
             kernel.link("del", index=index)
+    return bool(found)

@@ -79,6 +79,68 @@ def test_a_cancelled_creation_leaves_nothing(service: Service, client: Client) -
     client.done(client.call("hosting.disk.delete", disk["disk_id"]))
 
 
+def test_what_was_attached_meanwhile_is_not_touched(service: Service, client: Client) -> None:
+    before = service.inventory()
+    here = client.image()["datacenter_id"]
+    there = next(one["id"] for one in client.call("hosting.datacenter.list") if one["id"] != here)
+    disks = [client.call("hosting.disk.create", {"datacenter_id": here, "size": 1024}) for _ in range(3)]
+    ifaces = [client.call("hosting.iface.create", {"datacenter_id": here}) for _ in range(2)]
+    client.done([*disks, *ifaces])
+    system, data, moving = (one["disk_id"] for one in disks)
+    card, going = (one["iface_id"] for one in ifaces)
+    snapshot = client.call("hosting.disk.create_from", {"type": "snapshot"}, moving)
+    client.done(snapshot)
+    # a VM that has no system: its stop takes a while, and all of this waits for it
+    created = client.call("hosting.vm.create", {"datacenter_id": here, "sys_disk_id": system, "memory": 64})
+    client.done(created)
+    vm = created[-1]["vm_id"]
+    stop = client.call("hosting.vm.stop", vm)
+    client.reached(stop, ["RUN"])
+    attached = [client.call("hosting.vm.disk_attach", vm, one) for one in (data, moving)]
+    attached += [client.call("hosting.vm.iface_attach", vm, one) for one in (card, going)]
+    refused = [
+        client.call("hosting.disk.delete", data),
+        client.call("hosting.disk.rollback_from", snapshot["disk_id"]),
+        client.call("hosting.disk.migrate", moving, there),
+        client.call("hosting.iface.delete", card),
+        client.call("hosting.iface.migrate", going, there),
+    ]
+    service.domain(vm).destroy()
+    client.done([stop, *attached])
+    for one in client.finished(refused, 30):
+        assert one["step"] == "ERROR", one
+        assert f"was attached to vm#{vm} meanwhile: detach it" in one["last_error"]
+    assert sorted(client.vm(vm)["disks_id"]) == sorted([system, data, moving])
+    assert {card, going} < set(client.vm(vm)["ifaces_id"])
+    assert len([*(service.pools / service.datacenters[0].pool).glob(f"disk-{data}-*")]) == 1
+    client.done(client.call("hosting.vm.start", vm))
+    service.discard(client, vm)
+    client.done([client.call("hosting.disk.delete", one) for one in (data, moving, snapshot["disk_id"])])
+    client.done([client.call("hosting.iface.delete", one) for one in (card, going)])
+    service.settled(before)
+
+
+def test_a_deletion_leaves_what_was_detached_before(service: Service, client: Client) -> None:
+    before = service.inventory()
+    vm = client.made({"memory": 64})
+    (disk,), (iface,) = vm["disks_id"], vm["ifaces_id"]
+    service.domain(vm["id"]).destroy()
+    client.in_state(vm["id"], "halted")
+    with suspended_libvirtd():
+        # none of it can be done before all of it is accepted
+        calls = [
+            client.call("hosting.vm.disk_detach", vm["id"], disk),
+            client.call("hosting.vm.iface_detach", vm["id"], iface),
+            client.call("hosting.vm.delete", vm["id"]),
+        ]
+    client.done(calls)
+    assert client.call("hosting.disk.info", disk)["vms_id"] == []
+    assert client.call("hosting.iface.info", iface)["vm_id"] is None
+    assert len([*(service.pools / service.datacenters[0].pool).glob(f"disk-{disk}-*")]) == 1
+    client.done([client.call("hosting.disk.delete", disk), client.call("hosting.iface.delete", iface)])
+    service.settled(before)
+
+
 def test_stops_that_wait_do_not_hold_others_up(new_service: NewService) -> None:
     service: Service = new_service(
         HYPERVISOR_PATIENCE__STOP="600",

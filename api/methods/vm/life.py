@@ -75,8 +75,6 @@ def delete(call: Call, vm_id: VmId) -> Struct:
             call,
             Planned("vm_delete", vm_id=vm.id, eta=2),
             *_devices(vm),
-            disk_id=next((disk.id for disk in vm.disks if disk.position == 0), None),
-            iface_id=vm.ifaces[0].id if vm.ifaces else None,
         )
 
 

@@ -5,6 +5,7 @@ from api.operations.engine import workflow
 from api.operations.migration import arrival, copying, plan
 from api.operations.migration.plan import Move
 from api.operations.run import Run
+from api.operations.turn import check_free
 from api.store.models import Disk, Iface
 
 
@@ -36,9 +37,12 @@ async def migrate_iface(run: Run, iface_id: int, datacenter_id: int) -> None:
 
 
 def depart(backend: Backend, disk_id: int, datacenter_id: int) -> Move:
-    """Name the copies, and show the disks as on their way; raises `OperationFailed` when there is no room."""
+    """Name the copies, and show the disks as on their way; raises `OperationFailed` when there is no room, or
+    the disk is not free any more."""
     with backend.store.reading() as session:
-        move = plan.of(session, [session.get_one(Disk, disk_id)], [], datacenter_id)
+        disk = session.get_one(Disk, disk_id)
+        check_free(disk)
+        move = plan.of(session, [disk], [], datacenter_id)
     # libvirt is asked before the records are locked: whoever writes would wait for it
     plan.check_room(backend, move)
     with backend.store.writing() as session:
@@ -47,9 +51,11 @@ def depart(backend: Backend, disk_id: int, datacenter_id: int) -> Move:
 
 
 def way_of(backend: Backend, iface_id: int, datacenter_id: int) -> Move:
-    """From where to where the interface moves."""
+    """From where to where the interface moves; raises `OperationFailed` when it is not free any more."""
     with backend.store.reading() as session:
-        return Move(session.get_one(Iface, iface_id).datacenter_id, datacenter_id, (), (iface_id,))
+        iface = session.get_one(Iface, iface_id)
+        check_free(iface)
+        return Move(iface.datacenter_id, datacenter_id, (), (iface_id,))
 
 
 def arrive(backend: Backend, move: Move) -> None:
