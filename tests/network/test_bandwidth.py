@@ -100,10 +100,11 @@ def speeds(stream: Stream, interface: str, seconds: float) -> tuple[float, float
 
 
 def steady(stream: Stream, interface: str, least: float, most: float) -> tuple[float, float]:
-    """`speeds`, never above `most`, at the first of four looks at which nothing else held the stream back."""
+    """`speeds` at the first of four looks at which nothing else held the stream back. Never more than `most`
+    leaves by the interface; what arrives may have waited for a reader that had no processor."""
     for _ in range(4):
         found = speeds(stream, interface, 1.5)
-        assert max(found) <= most, found
+        assert found[1] <= most, found
         if min(found) >= least:
             return found
     raise AssertionError(f"less than {least} Mbit/s at four looks: {found} at the last")
