@@ -16,18 +16,39 @@ class Book:
     objects: dict[str, set[int]] = field(default_factory=lambda: {"vm": set(), "disk": set(), "iface": set()})
     patterns: dict[int, int] = field(default_factory=dict)
     last_job: int = 0
+    # what each machine has had since the last look
+    devices: dict[int, set[tuple[str, int]]] = field(default_factory=dict)
 
     def follow(self, records: Records) -> None:
         """Take the jobs since the last look into account: done ones have had all of their effect, others
         none."""
         disks = {one["id"]: one for one in records.disk}
+        ended = []
         for job, operations in records.jobs_after(self.last_job):
             self.last_job = job["id"]
             if all(one["step"] == "DONE" for one in operations):
                 self._apply(job["workflow"], job["arguments"], disks)
+                ended += [job["arguments"]["vm_id"]] if job["workflow"] == "vm_delete" else []
+        for vm_id in ended:
+            self._go_along(vm_id, records)
+        self.devices = {}
+        for kind, rows in (("disk", records.disk), ("iface", records.iface)):
+            for one in (row for row in rows if row["vm_id"] is not None):
+                self.devices.setdefault(one["vm_id"], set()).add((kind, one["id"]))
+
+    def _go_along(self, vm_id: int, records: Records) -> None:
+        """A machine that was deleted takes one of its disks and one of its interfaces along, no more."""
+        for kind in ("disk", "iface"):
+            had = {one for name, one in self.devices.get(vm_id, ()) if name == kind}
+            gone = (had & self.objects[kind]) - records.objects[kind]
+            if len(gone) == 1:
+                self.objects[kind] -= gone
 
     def _apply(self, workflow: str, given: Row, disks: dict[int, Row]) -> None:
         kinds = [kind for kind in self.objects if given.get(f"{kind}_id") is not None]
+        for kind, name in (("disk", "disk_id"), ("disk", "new_id"), ("iface", "iface_id")):
+            if given.get("vm_id") is not None and given.get(name) is not None:
+                self.devices.setdefault(given["vm_id"], set()).add((kind, given[name]))
         if workflow in ("vm_create", "disk_create", "iface_create"):
             for kind in kinds:
                 self.objects[kind].add(given[f"{kind}_id"])
