@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from api.operations.backend import Backend
 from api.operations.engine import workflow
 from api.operations.run import Run
-from api.operations.turn import check_free_disk
+from api.operations.turn import check_free
 from api.store.models import Datacenter, Disk, Vm
 from hypervisor.domain import devices, power
 from hypervisor.storage import volume
@@ -72,7 +72,7 @@ async def update(run: Run, disk_id: int, size: int | None) -> None:
 async def delete(run: Run, disk_id: int) -> None:
     """Erase a detached disk."""
     async with run.operation("disk_delete") as outcome:
-        await run.step(check_free_disk, run.backend, disk_id)
+        await run.step(check_free, run.backend, Disk, disk_id)
         await run.step(remove_volume, run.backend, disk_id)
         outcome.records(lambda session: forget(session, disk_id))
 

@@ -8,7 +8,7 @@ from api.operations.backend import Backend
 from api.operations.bandwidth import enforce
 from api.operations.engine import workflow
 from api.operations.run import Run
-from api.operations.turn import check_free_iface
+from api.operations.turn import check_free
 from api.store.models import Datacenter, Iface, Vm
 from hypervisor import network
 from hypervisor.network import Reservation
@@ -33,7 +33,7 @@ async def update(run: Run, iface_id: int, bandwidth: float) -> None:
 async def delete(run: Run, iface_id: int) -> None:
     """Give a free interface's addresses back."""
     async with run.operation("iface_delete") as outcome:
-        await run.step(check_free_iface, run.backend, iface_id)
+        await run.step(check_free, run.backend, Iface, iface_id)
         await run.step(release, run.backend, iface_id)
         outcome.records(lambda session: forget(session, iface_id))
 

@@ -11,7 +11,7 @@ from api.operations.engine import workflow
 from api.operations.observer import observed, settle
 from api.operations.power import halt
 from api.operations.run import Run
-from api.operations.turn import check_free_disk
+from api.operations.turn import check_free
 from api.store.models import Datacenter, Disk
 from hypervisor.domain import hotplug, power
 from hypervisor.storage import volume
@@ -35,7 +35,7 @@ async def rollback(
     backend, replaced, is_there = run.backend, False, False
     async with run.undone_by(disks.discard, backend, new_id):
         if vm_id is None:
-            await run.step(check_free_disk, backend, old_id)
+            await run.step(check_free, backend, Disk, old_id)
         is_there = True
     if not is_there:
         return
@@ -79,7 +79,7 @@ async def rollback_from(run: Run, disk_id: int, snapshot_id: int, new_volume: st
         run.undone_by(discard_volume, backend, disk_id, new_volume),
         run.operation("disk_rollback_from"),
     ):
-        await run.step(check_free_disk, backend, disk_id)
+        await run.step(check_free, backend, Disk, disk_id)
         await run.step(copy_snapshot, backend, disk_id, snapshot_id, new_volume)
         old_volume = await run.step(take_volume, backend, disk_id, snapshot_id, new_volume)
         await run.step(discard_volume, backend, disk_id, old_volume)

@@ -6,6 +6,7 @@ guest may refuse to let go: that a request was accepted means nothing, only that
 """
 
 import string
+from collections.abc import Callable
 
 import libvirt
 from lxml import etree
@@ -19,8 +20,7 @@ from hypervisor.libvirt_errors import LibvirtError, explained
 from hypervisor.network import bandwidth, bridge
 
 # QEMU's words for a name that an earlier attempt left behind, and libvirt's for a tap
-_TAKEN = "Duplicate nodes"
-_LEFT = ("interface already exists", "Duplicate ID")
+_LEFT = ("Duplicate nodes", "interface already exists", "Duplicate ID")
 _GONE = (libvirt.VIR_ERR_DEVICE_MISSING, libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
 
 
@@ -53,12 +53,7 @@ def plug_disk(connection: libvirt.virConnect, uuid: str, disk: DiskSpec) -> None
         return
     domain = lookup(connection, uuid)
     element = disk_element(_at_free_target(disk, set(present.values())))
-    try:
-        _attach(domain, element)
-    except LibvirtError as error:
-        if _TAKEN not in str(error) or not leftovers.drop(domain):
-            raise
-        _attach(domain, element)
+    _attach(domain, element, lambda: leftovers.drop(domain))
 
 
 def _at_free_target(disk: DiskSpec, used: set[str]) -> DiskSpec:
@@ -77,18 +72,25 @@ def plug_interface(connection: libvirt.virConnect, uuid: str, interface: Interfa
         return
     domain = lookup(connection, uuid)
     element = interface_element(interface)
-    try:
-        _attach(domain, element)
-    except LibvirtError as error:
-        if not any(word in str(error) for word in _LEFT) or not leftovers.drop_interface(
-            connection, domain, interface.alias, interface.mac
-        ):
-            raise
-        _attach(domain, element)
+    _attach(
+        domain,
+        element,
+        lambda: leftovers.drop_interface(connection, domain, interface.alias, interface.mac),
+    )
 
 
-def _attach(domain: libvirt.virDomain, element: etree._Element) -> None:
+def _attach(domain: libvirt.virDomain, element: etree._Element, drop: Callable[[], bool]) -> None:
+    """Plug it in; once more when `drop` has removed what an earlier attempt left in its way."""
     xml = etree.tostring(element, encoding="unicode")
+    try:
+        _attach_once(domain, xml)
+    except LibvirtError as error:
+        if not any(words in str(error) for words in _LEFT) or not drop():
+            raise
+        _attach_once(domain, xml)
+
+
+def _attach_once(domain: libvirt.virDomain, xml: str) -> None:
     with explained(f"plugging a device into domain {domain.name()}"):
         domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
@@ -101,7 +103,8 @@ def drop_leftovers(connection: libvirt.virConnect, uuid: str) -> None:
 
 def drop_leftover_interface(connection: libvirt.virConnect, uuid: str, alias: str, mac: str) -> None:
     """Remove what is left of an attempt to plug in an interface that libvirt does not remember."""
-    if state(connection, uuid).powered and alias not in plugged(connection, uuid):
+    present = plugged(connection, uuid)
+    if present and alias not in present:
         leftovers.drop_interface(connection, lookup(connection, uuid), alias, mac)
 
 

@@ -14,6 +14,7 @@ async def migrate_disk(run: Run, disk_id: int, datacenter_id: int) -> None:
     """Copy the disk and its snapshots, and delete the sources."""
     backend = run.backend
     async with run.operation("hosting_migration_disk"):
+        await run.step(check_free, backend, Disk, disk_id)
         move = await run.step(depart, backend, disk_id, datacenter_id)
         async with run.undone_by(stay, backend, move):
             await run.step(plan.make_volumes, backend, move, move.copies)
@@ -29,6 +30,7 @@ async def migrate_iface(run: Run, iface_id: int, datacenter_id: int) -> None:
     """Give the interface addresses in the other datacenter, and those that it had back."""
     backend = run.backend
     async with run.operation("hosting_migration_iface"):
+        await run.step(check_free, backend, Iface, iface_id)
         move = await run.step(way_of, backend, iface_id, datacenter_id)
         async with run.undone_by(arrival.unbook, backend, move):
             await run.step(arrival.book, backend, move)
@@ -37,12 +39,9 @@ async def migrate_iface(run: Run, iface_id: int, datacenter_id: int) -> None:
 
 
 def depart(backend: Backend, disk_id: int, datacenter_id: int) -> Move:
-    """Name the copies, and show the disks as on their way; raises `OperationFailed` when there is no room, or
-    the disk is not free any more."""
+    """Name the copies, and show the disks as on their way; raises `OperationFailed` when there is no room."""
     with backend.store.reading() as session:
-        disk = session.get_one(Disk, disk_id)
-        check_free(disk)
-        move = plan.of(session, [disk], [], datacenter_id)
+        move = plan.of(session, [session.get_one(Disk, disk_id)], [], datacenter_id)
     # libvirt is asked before the records are locked: whoever writes would wait for it
     plan.check_room(backend, move)
     with backend.store.writing() as session:
@@ -51,11 +50,9 @@ def depart(backend: Backend, disk_id: int, datacenter_id: int) -> Move:
 
 
 def way_of(backend: Backend, iface_id: int, datacenter_id: int) -> Move:
-    """From where to where the interface moves; raises `OperationFailed` when it is not free any more."""
+    """From where to where the interface moves."""
     with backend.store.reading() as session:
-        iface = session.get_one(Iface, iface_id)
-        check_free(iface)
-        return Move(iface.datacenter_id, datacenter_id, (), (iface_id,))
+        return Move(session.get_one(Iface, iface_id).datacenter_id, datacenter_id, (), (iface_id,))
 
 
 def arrive(backend: Backend, move: Move) -> None:
