@@ -84,13 +84,18 @@ def serve(
     alive: list[Callable[[], bool]] = []
 
     def start() -> "WSGIApplication":
+        # what is made here lives as long as the service: not to be looked through for garbage, now or later
+        gc.disable()
         # only the worker needs the house: the process that watches over it stays small
         from api.service import Service
 
         service = Service(settings)
         running.callback(service.stop)
         alive.append(service.is_alive)
-        return service.start()
+        application = service.start()
+        gc.freeze()
+        gc.enable()
+        return application
 
     gc.freeze()
     # a call takes a millisecond or two: it does not wait for the five that Python gives a thread at work

@@ -4,7 +4,8 @@ Read in the source of gunicorn 27: the worker takes a thread for every new conne
 limit for the rest of a request, and closes connections in its event loop, up to two seconds each; a TLS
 handshake holds a thread for as long as the client likes. Here a connection waits for its first bytes in the
 event loop, TLS handshakes happen there too, a request has to be there within `REQUEST_SECONDS`, and the slow
-part of closing happens in a thread.
+part of closing happens in a thread. And its handler of SIGINT and SIGQUIT waits for a lock that the
+interrupted code may hold: a signal while a thread is started would end nothing.
 """
 
 import selectors
@@ -13,10 +14,12 @@ import ssl
 import time
 from functools import partial
 from http import HTTPStatus
+from types import FrameType
 from typing import Any
 
 from gunicorn import util
 from gunicorn.http import errors, get_parser
+from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import ThreadWorker
 
 from api.wire.bounded import LINGER_SECONDS, BoundedSocket, BoundedTlsSocket
@@ -108,6 +111,10 @@ class BoundedWorker(ThreadWorker):  # type: ignore[misc] # gunicorn ships no typ
         if not self.alive:
             for conn in self.pending_conns:
                 conn.timeout = min(conn.timeout, time.monotonic() + LINGER_SECONDS)
+
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+        """End at once, without a word to the threads: the process leaves without waiting for them."""
+        Worker.handle_quit(self, sig, frame)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         """Answer what is not HTTP, and log its kind only.

@@ -9,9 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 from api.methods.faults import unknown_method
 from api.wire import server
@@ -98,6 +100,15 @@ def main(address: str, mode: str, directory: Path, tls: Tls | None = None) -> No
 
     if mode == "hasty":
         server.KEEP_ALIVE = 2
+    if mode == "tardy":
+        # as on a busy host: a new thread is through with its work before the one that started it goes on
+        begin = ThreadPoolExecutor._adjust_thread_count
+
+        def begin_slowly(pool: ThreadPoolExecutor) -> None:
+            begin(pool)
+            time.sleep(1)
+
+        patch.object(ThreadPoolExecutor, "_adjust_thread_count", begin_slowly).start()
     try:
         manager = Manager.found()
         listen: list[Listen] = [*manager.others()] or [parse_listen(address)]

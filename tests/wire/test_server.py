@@ -185,6 +185,17 @@ def test_it_ends_soon_with_idle_connections(start: "Start", ending: signal.Signa
     assert service.lines("stopped") == service.lines("ready")
 
 
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGQUIT])
+def test_it_ends_soon_while_it_starts_a_thread(start: "Start", ending: signal.Signals) -> None:
+    service = start("tardy").wait_ready()
+    with service.proxy() as server:
+        # answered by the new thread, before the one that started it goes on
+        server.echo()
+        service.process.send_signal(ending)
+        assert service.process.wait(5) == 0
+    assert service.lines("stopped") == service.lines("ready")
+
+
 @pytest.mark.parametrize("mode", ["serve", "hang"])
 def test_the_worker_does_not_outlive_its_master(start: "Start", mode: str) -> None:
     service = start(mode).wait_ready()
