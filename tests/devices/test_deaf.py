@@ -42,7 +42,7 @@ def deaf_vm(world: World) -> int:
     system, data = world.disks(2)
     (iface,) = world.ifaces({})
     operations = world.client.call(
-        "hosting.vm.create", {"datacenter_id": world.here, "sys_disk_id": system, "memory": 64}
+        "hosting.vm.create", {"datacenter_id": world.here, "sys_disk_id": system, "memory": 128}
     )
     world.client.done(operations)
     vm_id = int(operations[-1]["vm_id"])

@@ -76,7 +76,7 @@ def test_a_locked_vm_stands_still_and_its_owner_may_do_nothing(world: World) -> 
 def test_a_lock_outlasts_what_was_under_way(world: World) -> None:
     system = world.disks(1)[0]
     made = world.client.call(
-        "hosting.vm.create", {"datacenter_id": world.here, "sys_disk_id": system, "memory": 64}
+        "hosting.vm.create", {"datacenter_id": world.here, "sys_disk_id": system, "memory": 128}
     )
     world.client.done(made)
     vm_id = int(made[-1]["vm_id"])

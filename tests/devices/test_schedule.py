@@ -134,7 +134,7 @@ def test_a_disk_in_use_has_its_snapshots_too(new_service: NewService) -> None:
     profiles = json.dumps([profile(every, NEVER).model_dump()])
     service: Service = new_service(HYPERVISOR_SNAPSHOT_PROFILES=profiles)
     client = service.start().client()
-    vm = client.made({"memory": 64})
+    vm = client.made({"memory": 128})
     client.done(client.call("hosting.disk.update", vm["disks_id"][0], {"snapshot_profile": 7}))
 
     def info() -> list[int]:

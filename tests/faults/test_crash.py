@@ -59,7 +59,7 @@ def test_told_to_end_during_a_creation(new_service: NewService) -> None:
     client = service.start().client()
     before = service.inventory()
     with suspended_libvirtd():
-        operations = client.create_from({"memory": 64})
+        operations = client.create_from({"memory": 128})
         client.reached(operations[0], ["RUN"])
         begun = time.monotonic()
         assert service.terminate() == 0
@@ -116,7 +116,7 @@ def test_a_stop_goes_on_after_restarts(new_service: NewService, identity: Identi
 def test_what_happens_while_the_service_is_away_is_seen(new_service: NewService) -> None:
     service: Service = new_service()
     client = service.start().client()
-    vms = [client.made({"memory": 64}) for _ in range(3)]
+    vms = [client.made({"memory": 128}) for _ in range(3)]
     service.kill()
     service.domain(vms[0]["id"]).destroy()
     service.domain(vms[1]["id"]).suspend()
@@ -128,7 +128,7 @@ def test_only_the_worker_is_killed(new_service: NewService) -> None:
     service: Service = new_service()
     client = service.start().client()
     before = service.inventory()
-    operations = client.create_from({"memory": 64})
+    operations = client.create_from({"memory": 128})
     os.kill(service.worker(), 9)
     # the master starts another one, which takes the work up
     ended = {one["step"] for one in service.client().finished(operations, 60)}
@@ -145,7 +145,7 @@ def test_libvirtd_is_killed_and_comes_back(
     client = service.start().client()
     before = service.inventory()
     deaf = client.create_from({"ssh_key": identity.public, "run": DEAF})
-    other = client.create_from({"memory": 64})
+    other = client.create_from({"memory": 128})
     client.done([*deaf, *other])
     deaf_vm, other_vm = client.vm(deaf[-1]["vm_id"]), client.vm(other[-1]["vm_id"])
     reach(deaf_vm).run("until [ -e /root/deaf ]; do sleep 0.1; done", 60)
@@ -169,7 +169,7 @@ def test_libvirtd_is_killed_and_comes_back(
 def test_a_domain_that_ends_while_libvirtd_is_away(new_service: NewService, host: Host) -> None:
     service: Service = new_service()
     client = service.start().client()
-    vm = client.made({"memory": 64})
+    vm = client.made({"memory": 128})
     with suspended_libvirtd():
         os.kill(service.qemu(vm["id"]), 9)
     host.kill_libvirtd()

@@ -126,7 +126,7 @@ class Town:
         view = View.take(client)
         asked = []
         for number, here in enumerate([*sorted(view.images), sorted(view.images)[0]]):
-            spec = {"hostname": f"h{number}", "datacenter_id": here, "memory": 64, "vm_max_memory": 128}
+            spec = {"hostname": f"h{number}", "datacenter_id": here, "memory": 128, "vm_max_memory": 256}
             asked += client.call("hosting.vm.create_from", spec, {"datacenter_id": here}, view.images[here])
             asked.append(client.call("hosting.disk.create", {"datacenter_id": here, "size": SIZE}))
             asked.append(client.call("hosting.iface.create", {"datacenter_id": here}))

@@ -59,7 +59,7 @@ def _create(view: View, chance: random.Random) -> Iterator[Call]:
     if len(view.vms) < _MOST["vm"]:
         here = chance.choice(sorted(view.images))
         spec = {"hostname": f"h{chance.randrange(10**6)}", "datacenter_id": here}
-        spec |= {"memory": 64, "vm_max_memory": 128, "ip_version": chance.choice([4, 6])}
+        spec |= {"memory": 128, "vm_max_memory": 256, "ip_version": chance.choice([4, 6])}
         yield "hosting.vm.create_from", (spec, {"datacenter_id": here}, view.images[here])
 
 
@@ -73,7 +73,7 @@ def _create_on_disk(view: View, _chance: random.Random) -> Iterator[Call]:
                     "datacenter_id": disk["datacenter_id"],
                     "sys_disk_id": disk["id"],
                 }
-                yield "hosting.vm.create", ({**spec, "memory": 64, "vm_max_memory": 64},)
+                yield "hosting.vm.create", ({**spec, "memory": 128, "vm_max_memory": 128},)
 
 
 def _switch(method: str, state: str) -> Choice:
@@ -87,7 +87,7 @@ def _switch(method: str, state: str) -> Choice:
 
 def _update(view: View, chance: random.Random) -> Iterator[Call]:
     for vm in view.vms:
-        change = chance.choice([{"cores": 1}, {"cores": 2}, {"memory": 64}, {"memory": 96}])
+        change = chance.choice([{"cores": 1}, {"cores": 2}, {"memory": 128}, {"memory": 192}])
         yield "hosting.vm.update", (vm["id"], change)
 
 

@@ -102,7 +102,7 @@ def test_a_detached_interface_moves(world: World) -> None:
 def test_a_move_that_finishes_by_itself(new_service: NewService) -> None:
     service: Service = new_service(HYPERVISOR_MIGRATION__FINALIZE="true")
     client = service.start().client()
-    vm = client.made({"memory": 64})
+    vm = client.made({"memory": 128})
     world = World(service, client, None, None)  # type: ignore[arg-type]  # nobody looks into its guest
     there = elsewhere(world, vm["datacenter_id"])
     client.done(depart(world, vm["id"]))

@@ -87,7 +87,7 @@ def test_every_answer_is_right(service: Service, identity: Identity, reach: Reac
     (disk_id,) = world.disks(1)
     iface_id = world.ifaces({"ip_version": 4})[0]["id"]
     while time.time() < begun + SECONDS:
-        (vm,) = world.vms({"memory": 64})
+        (vm,) = world.vms({"memory": 128})
         machines += 1
         over = threading.Event()
         wanted = calls(vm["id"], disk_id, iface_id)

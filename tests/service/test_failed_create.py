@@ -81,7 +81,7 @@ def test_no_space_in_the_pool(new_service: NewService) -> None:
         # with space again, it works
         filler.unlink()
         before = service.inventory()
-        vm = client.made({"memory": 64})
+        vm = client.made({"memory": 128})
         service.discard(client, vm["id"])
         service.settled(before)
         service.dispose()
@@ -97,13 +97,13 @@ def test_a_bad_image(new_service: NewService, how: str) -> None:
     else:
         base.write_bytes(b"this is not a disk image\n" * 4096)
     before = service.inventory()
-    _failed(client, client.create_from({"memory": 64}), 0, base.name)
+    _failed(client, client.create_from({"memory": 128}), 0, base.name)
     service.settled(before)
 
 
 def test_a_foreign_domain_of_that_name(service: Service, client: Client, host: Host) -> None:
     # the number of a VM is not given twice: this is the next one
-    last = client.made({"memory": 64})
+    last = client.made({"memory": 128})
     service.discard(client, last["id"])
     name = f"vm-{last['id'] + 1}"
     foreign = host.connection.defineXML(_FOREIGN.format(name=name))
@@ -111,7 +111,7 @@ def test_a_foreign_domain_of_that_name(service: Service, client: Client, host: H
     try:
         xml = foreign.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
         before = service.inventory()
-        operations = client.create_from({"memory": 64})
+        operations = client.create_from({"memory": 128})
         assert operations[-1]["vm_id"] == last["id"] + 1
         _failed(client, operations, 2, name, "already exists")
         service.settled(before)
@@ -131,11 +131,11 @@ def test_a_free_disk_and_interface_survive_a_failed_creation(
     iface = client.call("hosting.iface.create", {"datacenter_id": here})
     client.done([disk, iface])
     before = service.inventory()
-    last = client.made({"memory": 64})
+    last = client.made({"memory": 128})
     service.discard(client, last["id"])
     foreign = host.connection.defineXML(_FOREIGN.format(name=f"vm-{last['id'] + 1}"))
     try:
-        spec = {"datacenter_id": here, "memory": 64}
+        spec = {"datacenter_id": here, "memory": 128}
         spec |= {"sys_disk_id": disk["disk_id"], "iface_id": iface["iface_id"]}
         _failed(client, client.call("hosting.vm.create", spec), 0, "already exists")
     finally:
@@ -157,7 +157,7 @@ def test_libvirt_is_away_for_a_moment(new_service: NewService, host: Host, tmp_p
     before = service.inventory()
     door.close()
     host.kill_libvirtd()
-    operations = client.create_from({"memory": 64})
+    operations = client.create_from({"memory": 128})
     client.reached(operations[0], ["RUN"])
     # whatever needs no libvirt is answered meanwhile
     assert client.vm(operations[-1]["vm_id"])["state"] == "being_created"
@@ -174,13 +174,13 @@ def test_libvirt_stays_away(new_service: NewService, host: Host, tmp_path: Path)
     before = service.inventory()
     door.close()
     host.kill_libvirtd()
-    operations = client.create_from({"memory": 64})
+    operations = client.create_from({"memory": 128})
     ended = client.finished(operations, 90)
     assert [one["step"] for one in ended] == ["ERROR"] * 3
     assert "does not answer: is libvirtd running?" in ended[0]["last_error"]
     # what was begun is taken back as soon as libvirt is there
     door.open()
     service.settled(before, 90)
-    vm = client.made({"memory": 64})
+    vm = client.made({"memory": 128})
     service.discard(client, vm["id"])
     service.settled(before)

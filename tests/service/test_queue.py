@@ -14,7 +14,7 @@ pytestmark = pytest.mark.guest
 
 def test_calls_without_waiting_work_in_order(service: Service, client: Client) -> None:
     before = service.inventory()
-    created = client.create_from({"memory": 64})
+    created = client.create_from({"memory": 128})
     vm_id = created[-1]["vm_id"]
     # it may be spoken of before it exists
     stop = client.call("hosting.vm.stop", vm_id)
@@ -27,7 +27,7 @@ def test_calls_without_waiting_work_in_order(service: Service, client: Client) -
 
 def test_contradictory_calls(service: Service, client: Client) -> None:
     before = service.inventory()
-    vm = client.made({"memory": 64})
+    vm = client.made({"memory": 128})
     stop = client.call("hosting.vm.stop", vm["id"])
     # a stop of what is being stopped, a start of what is about to be deleted
     assert client.refusal("hosting.vm.stop", vm["id"]).faultCode == 530260
@@ -43,7 +43,7 @@ def test_contradictory_calls(service: Service, client: Client) -> None:
 
 def test_a_waiting_operation_is_cancelled(service: Service, client: Client) -> None:
     before = service.inventory()
-    vm = client.made({"memory": 64})
+    vm = client.made({"memory": 128})
     stop = client.call("hosting.vm.stop", vm["id"])
     delete = client.call("hosting.vm.delete", vm["id"])
     assert client.call("operation.cancel", delete["id"]) == 1
@@ -65,7 +65,7 @@ def test_a_cancelled_creation_leaves_nothing(service: Service, client: Client) -
         # holds the disk, so that the creation waits
         grow = client.call("hosting.disk.update", disk["disk_id"], {"size": 2048})
         operations = client.call(
-            "hosting.vm.create", {"datacenter_id": here, "sys_disk_id": disk["disk_id"], "memory": 64}
+            "hosting.vm.create", {"datacenter_id": here, "sys_disk_id": disk["disk_id"], "memory": 128}
         )
         client.reached(grow, ["RUN"])
         # one of them takes all of them back
@@ -91,7 +91,7 @@ def test_what_was_attached_meanwhile_is_not_touched(service: Service, client: Cl
     snapshot = client.call("hosting.disk.create_from", {"type": "snapshot"}, moving)
     client.done(snapshot)
     # a VM that has no system: its stop takes a while, and all of this waits for it
-    created = client.call("hosting.vm.create", {"datacenter_id": here, "sys_disk_id": system, "memory": 64})
+    created = client.call("hosting.vm.create", {"datacenter_id": here, "sys_disk_id": system, "memory": 128})
     client.done(created)
     vm = created[-1]["vm_id"]
     stop = client.call("hosting.vm.stop", vm)
@@ -122,7 +122,7 @@ def test_what_was_attached_meanwhile_is_not_touched(service: Service, client: Cl
 
 def test_a_deletion_leaves_what_was_detached_before(service: Service, client: Client) -> None:
     before = service.inventory()
-    vm = client.made({"memory": 64})
+    vm = client.made({"memory": 128})
     (disk,), (iface,) = vm["disks_id"], vm["ifaces_id"]
     service.domain(vm["id"]).destroy()
     client.in_state(vm["id"], "halted")
@@ -154,7 +154,9 @@ def test_stops_that_wait_do_not_hold_others_up(new_service: NewService) -> None:
     count = 12
     disks = [client.call("hosting.disk.create", {"datacenter_id": here, "size": 1024}) for _ in range(count)]
     created = [
-        client.call("hosting.vm.create", {"datacenter_id": here, "sys_disk_id": one["disk_id"], "memory": 64})
+        client.call(
+            "hosting.vm.create", {"datacenter_id": here, "sys_disk_id": one["disk_id"], "memory": 128}
+        )
         for one in disks
     ]
     client.done([one for operations in created for one in operations], 120)
@@ -166,7 +168,7 @@ def test_stops_that_wait_do_not_hold_others_up(new_service: NewService) -> None:
     for one in waiting:
         client.reached(one, ["RUN"])
     begun = time.monotonic()
-    client.done(client.create_from({"memory": 64}), 30)
+    client.done(client.create_from({"memory": 128}), 30)
     took = time.monotonic() - begun
     assert {client.operation(one["id"])["step"] for one in waiting} == {"RUN"}
     assert took < 10, f"a creation took {took:.1f} s beside {count} waiting operations"
