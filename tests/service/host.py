@@ -13,6 +13,8 @@ from tests.service.waiting import until
 URI = "qemu:///system"
 _SOCKET = Path("/run/libvirt/libvirt-sock")
 _PID_FILE = Path("/run/libvirt/libvirtd.pid")
+# a tenth of what others get
+_MODEST = 10
 
 
 class Host:
@@ -94,21 +96,17 @@ def preferred(*processes: int) -> Iterator[None]:
         _schedule(threads, os.SCHED_OTHER, 0)
 
 
-@contextmanager
-def modest_guests() -> Iterator[None]:
-    """Let the guests that libvirt starts while the block runs leave others their part of the processors."""
-    _be_nice(libvirtd(), 10)
-    try:
-        yield
-    finally:
-        _be_nice(libvirtd(), 0)
-
-
-def _be_nice(process: int, value: int) -> None:
-    for thread in Path(f"/proc/{process}/task").iterdir():
-        # it may have ended
-        with suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), value)
+def hold_back(*processes: int) -> None:
+    """Let these guests leave others their part of the processors, whether the kernel shares those out among
+    threads or among sessions (sched(7), the autogroup feature)."""
+    for process in processes:
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            # it may have ended
+            with suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), _MODEST)
+        group = Path(f"/proc/{process}/autogroup")
+        if group.exists():
+            group.write_text(str(_MODEST))
 
 
 def _named(process: Path, name: str) -> bool:
