@@ -272,16 +272,13 @@ def make_record(
         )
     if spec.type == "snapshot" and source is not None and source.type == "snapshot":
         raise refuse(Object.SNAPSHOT, Cause.INVALID, f"disk#{source.id} is a snapshot itself", "src_disk_id")
-    size = spec.size
-    if size is None:
-        size = _DEFAULT_SIZE if source is None else source.size
+    # as large as the source by the time it is copied
+    least = 0 if source is None else coming_size(session, source)
+    size = spec.size if spec.size is not None else least or _DEFAULT_SIZE
     _check_size(call, size)
-    if source is not None and size < source.size:
+    if size < least:
         raise refuse(
-            Object.DISK,
-            Cause.SIZE,
-            f"size: {size} MiB is less than the {source.size} MiB of its source",
-            "size",
+            Object.DISK, Cause.SIZE, f"size: {size} MiB is less than the {least} MiB of its source", "size"
         )
     name = spec.name
     if name is None:

@@ -105,7 +105,7 @@ class Schedules:
         if disk.account_id is None:
             return False
         try:
-            quota.reserve(session, disk.account_id, self._limits, disk=disk.size)
+            quota.reserve(session, disk.account_id, self._limits, disk=quota.coming_size(session, disk))
         except LimitReached as reached:
             log.warning("no snapshot %r is taken of disk#%d: %s", schedule.name, disk.id, reached)
             return False
@@ -116,7 +116,7 @@ class Schedules:
             account_id=disk.account_id,
             datacenter_id=disk.datacenter_id,
             name=f"{disk.name}_{schedule.name}_{moment:%Y%m%dT%H%M%S}"[:255],
-            size=disk.size,
+            size=quota.coming_size(session, disk),
             type="snapshot",
             label=disk.label,
             source_id=disk.id,

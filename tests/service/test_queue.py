@@ -79,6 +79,29 @@ def test_a_cancelled_creation_leaves_nothing(service: Service, client: Client) -
     client.done(client.call("hosting.disk.delete", disk["disk_id"]))
 
 
+def test_a_copy_is_as_large_as_its_source_will_be(service: Service, client: Client) -> None:
+    before = service.inventory()
+    here = client.image()["datacenter_id"]
+    disk = client.call("hosting.disk.create", {"datacenter_id": here, "size": 1024})
+    client.done(disk)
+    with suspended_libvirtd():
+        # both copies wait for it
+        growth = client.call("hosting.disk.update", disk["disk_id"], {"size": 2048})
+        copies = [
+            client.call("hosting.disk.create_from", {"type": kind}, disk["disk_id"])
+            for kind in ("data", "snapshot")
+        ]
+        smaller = client.refusal("hosting.disk.create_from", {"size": 1024}, disk["disk_id"])
+        assert "size: 1024 MiB is less than the 2048 MiB of its source" in smaller.faultString
+    client.done([growth, *copies])
+    for one in (disk, *copies):
+        assert client.call("hosting.disk.info", one["disk_id"])["size"] == 2048
+        (file,) = (service.pools / service.datacenters[0].pool).glob(f"disk-{one['disk_id']}-*")
+        assert service.host.connection.storageVolLookupByPath(str(file)).info()[1] == 2048 * 1024**2
+    client.done([client.call("hosting.disk.delete", one["disk_id"]) for one in (disk, *copies)])
+    service.settled(before)
+
+
 def test_what_was_attached_meanwhile_is_not_touched(service: Service, client: Client) -> None:
     before = service.inventory()
     here = client.image()["datacenter_id"]
