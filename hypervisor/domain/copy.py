@@ -16,6 +16,7 @@ import libvirt
 
 from hypervisor.domain import jobs
 from hypervisor.domain.freeze import frozen
+from hypervisor.domain.live import mirror_of
 from hypervisor.domain.power import lookup
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import explained
@@ -83,7 +84,7 @@ def _wait_until_complete(domain: libvirt.virDomain, target: str, reports: Report
     copied, deadline = -1, time.monotonic() + patience
     while True:
         status = _next(reports)
-        mirror = jobs.mirror_of(domain, target)
+        mirror = mirror_of(domain, target)
         if status not in (None, libvirt.VIR_DOMAIN_BLOCK_JOB_READY) or mirror is None:
             raise _failure(domain, status)
         if mirror.get("ready") == "yes":
@@ -105,7 +106,7 @@ def _wait_until_ended(domain: libvirt.virDomain, target: str, reports: Reports) 
             return
         # without a report nobody knows whether the copy is whole
         if status == libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED or (
-            status is None and jobs.mirror_of(domain, target) is None
+            status is None and mirror_of(domain, target) is None
         ):
             raise _failure(domain, status)
         if time.monotonic() > deadline:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import libvirt
 
-from hypervisor.domain.jobs import tree_of
+from hypervisor.domain.live import tree_of
 
 log = logging.getLogger(__name__)
 

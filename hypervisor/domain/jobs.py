@@ -12,6 +12,7 @@ from lxml import etree
 from lxml.builder import E
 
 from hypervisor.domain import leftovers
+from hypervisor.domain.live import mirror_of, tree_of
 from hypervisor.domain.power import lookup
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import NoDomain, Unavailable, explained
@@ -39,18 +40,6 @@ def target_of(domain: libvirt.virDomain, path: Path) -> str:
         if source is not None and target is not None and source.get("file") == str(path):
             return target.get("dev", "")
     raise HypervisorError(f"domain {domain.name()} does not use {path}")
-
-
-def tree_of(domain: libvirt.virDomain) -> etree._Element:
-    return etree.fromstring(domain.XMLDesc().encode())
-
-
-def mirror_of(domain: libvirt.virDomain, target: str) -> etree._Element | None:
-    """The job of the disk, as the live XML has it."""
-    for disk in tree_of(domain).iterfind("devices/disk[mirror]"):
-        if disk.find(f"target[@dev='{target}']") is not None:
-            return disk.find("mirror")
-    return None
 
 
 def start(

@@ -11,9 +11,9 @@ import re
 import time
 
 import libvirt
-from lxml import etree
 
 from hypervisor.domain import monitor
+from hypervisor.domain.live import mirror_of, tree_of
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import LibvirtError, explained
 from hypervisor.network import bridge
@@ -33,7 +33,7 @@ def drop(domain: libvirt.virDomain) -> bool:
     Raises `LibvirtError` or `Unavailable`.
     """
     with explained(f"leftovers in domain {domain.name()}"):
-        known = {source.get("index") for source in _tree(domain).iterfind("devices//source[@index]")}
+        known = {source.get("index") for source in tree_of(domain).iterfind("devices//source[@index]")}
         nodes = monitor.ask(domain, "query-named-block-nodes", flat=True)
         names = [one["node-name"] for one in nodes]
         unknown = [one for one in names if (match := _NODE.fullmatch(one)) and match[1] not in known]
@@ -94,10 +94,5 @@ def end_copy(domain: libvirt.virDomain, target: str) -> bool:
 
 
 def _has_hidden_copy(domain: libvirt.virDomain, target: str) -> bool:
-    if domain.blockJobInfo(target).get("type") != libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY:
-        return False
-    return not _tree(domain).xpath("devices/disk[target/@dev=$target]/mirror", target=target)
-
-
-def _tree(domain: libvirt.virDomain) -> etree._Element:
-    return etree.fromstring(domain.XMLDesc().encode())
+    kind = domain.blockJobInfo(target).get("type")
+    return kind == libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COPY and mirror_of(domain, target) is None

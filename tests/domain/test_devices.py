@@ -17,6 +17,7 @@ import pytest
 from hypervisor.connection import Connection
 from hypervisor.domain import copy as copying
 from hypervisor.domain import devices, jobs, power
+from hypervisor.domain.live import mirror_of
 from hypervisor.domain.spec import DiskSpec, DomainSpec
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import LibvirtError, NoDomain, Unavailable
@@ -210,7 +211,6 @@ def test_nothing_moves(
     target: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    mirror_of = jobs.mirror_of
     # a job that never gets ready
     monkeypatch.setattr(copying, "_next", lambda _: time.sleep(0.05))
 
@@ -220,7 +220,7 @@ def test_nothing_moves(
             found.attrib.pop("ready", None)
         return found
 
-    monkeypatch.setattr(jobs, "mirror_of", unready)
+    monkeypatch.setattr(copying, "mirror_of", unready)
     with pytest.raises(HypervisorError, match="did not move for 0 seconds"):
         devices.copy_disk(connection, running.uuid, source, target, patience=0.5)
     assert job_count(connection, running.uuid) == 0

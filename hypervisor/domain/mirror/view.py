@@ -9,7 +9,8 @@ from pathlib import Path
 import libvirt
 from lxml import etree
 
-from hypervisor.domain import jobs, power
+from hypervisor.domain import power
+from hypervisor.domain.live import tree_of
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import LibvirtError, NoDomain, explained
 from hypervisor.storage import pool
@@ -105,7 +106,7 @@ def settled(domain: libvirt.virDomain, mirrors: Sequence[Mirror]) -> list[Disk]:
 
 
 def _live(domain: libvirt.virDomain) -> etree._Element:
-    root = jobs.tree_of(domain)
+    root = tree_of(domain)
     if not is_live(root):
         raise stopped(domain.name())
     return root
