@@ -92,7 +92,7 @@ def _is_volume(connection: libvirt.virConnect, file: Path) -> bool:
 
 
 def abandon(domain: libvirt.virDomain, target: str, copy: Path) -> None:
-    """End the disk's job if it writes to `copy`, and wait for its end."""
+    """End the disk's job if it writes to `copy`, also when the disk is gone, and wait for its end."""
     deadline = time.monotonic() + _END
     # a job that is about to end names no file any more
     while (mirror := mirror_of(domain, target)) is not None and mirror.get("file", "") in ("", str(copy)):
@@ -102,6 +102,7 @@ def abandon(domain: libvirt.virDomain, target: str, copy: Path) -> None:
         if time.monotonic() > deadline:
             raise HypervisorError(f"the job on {target} of domain {domain.name()} does not end")
         time.sleep(0.05)
+    leftovers.end_orphans(domain, target)
 
 
 def clean(connection: libvirt.virConnect, uri: str, uuid: str, target: str, copy: Path) -> None:

@@ -1,11 +1,12 @@
-"""What a libvirtd that was killed while it plugged a device in, or began to copy a disk, left in QEMU and in
-the host.
+"""What is left in QEMU and in the host by a libvirtd that was killed while it plugged a device in or began to
+copy a disk, and by a disk that left its machine while it was copied.
 
 Read in the source of libvirt 9.0, and seen: it opens the file in QEMU, writes the copy's job down, starts it,
 and only then writes down where that copies to. The next libvirtd knows nothing of an open file, which no
 second attempt can open then, nor can the next disk have its name; or it has a job that its XML does not show.
 """
 
+import contextlib
 import logging
 import re
 import time
@@ -40,7 +41,7 @@ def drop(domain: libvirt.virDomain) -> bool:
         # the format first: it holds its file
         dropped = [one for one in sorted(unknown) if _delete(domain, one)]
     if dropped:
-        log.warning("domain %s: closed %s, left by a libvirtd that ended", domain.name(), ", ".join(dropped))
+        log.warning("domain %s: closed %s, which libvirt knows nothing of", domain.name(), ", ".join(dropped))
     return bool(dropped)
 
 
@@ -91,6 +92,32 @@ def end_copy(domain: libvirt.virDomain, target: str) -> bool:
                 raise HypervisorError(f"the job on {target} of domain {domain.name()} does not end") from None
         time.sleep(_LOOK)
     return drop(domain) or found
+
+
+def end_orphans(domain: libvirt.virDomain, target: str) -> None:
+    """End the copies of a disk that left the running machine in their middle, and let go of its files: QEMU
+    goes on with them, and no call of libvirt reaches them any more.
+
+    Raises `HypervisorError` when one does not end.
+    """
+    if not domain.isActive() or tree_of(domain).xpath("devices/disk[target/@dev=$target]", target=target):
+        return
+    deadline = time.monotonic() + _END
+    while orphans := _copies_of(domain, target):
+        for one in orphans:
+            # it may be about to end
+            with contextlib.suppress(LibvirtError):
+                monitor.ask(domain, "block-job-cancel", device=one, force=True)
+        if time.monotonic() > deadline:
+            raise HypervisorError(f"{orphans[0]} of domain {domain.name()} does not end")
+        time.sleep(_LOOK)
+    drop(domain)
+
+
+def _copies_of(domain: libvirt.virDomain, target: str) -> list[str]:
+    names = [one["device"] for one in monitor.ask(domain, "query-block-jobs")]
+    # the name that libvirt gives them (qemuBlockJobDiskNewCopy)
+    return [one for one in names if one.startswith(f"copy-{target}-")]
 
 
 def _has_hidden_copy(domain: libvirt.virDomain, target: str) -> bool:

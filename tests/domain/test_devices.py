@@ -16,7 +16,7 @@ import pytest
 
 from hypervisor.connection import Connection
 from hypervisor.domain import copy as copying
-from hypervisor.domain import devices, jobs, power
+from hypervisor.domain import devices, hotplug, jobs, monitor, power
 from hypervisor.domain.live import mirror_of
 from hypervisor.domain.spec import DiskSpec, DomainSpec
 from hypervisor.errors import HypervisorError
@@ -24,6 +24,7 @@ from hypervisor.libvirt_errors import LibvirtError, NoDomain, Unavailable
 from tests.connection.daemon import OwnLab
 from tests.connection.relay import Relay
 from tests.domain.conftest import NewSpec
+from tests.service.waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -188,6 +189,36 @@ def test_somebody_ends_the_job(
     with pytest.raises(HypervisorError, match="somebody else ended the copy"):
         devices.copy_disk(connection, running.uuid, source, target)
     assert job_count(connection, running.uuid) == 0
+
+
+def test_the_disk_leaves(
+    connection: libvirt.virConnect,
+    new_spec: NewSpec,
+    source: Path,
+    target: Path,
+    tmp_path: Path,
+    midway: Callable[[Callable[[], Any]], None],
+) -> None:
+    """As when a guest obeys an earlier order in the middle of a copy."""
+    spec = new_spec(disks=(DiskSpec("ua-first", image(tmp_path / "first.qcow2"), "vda"),))
+    power.define(connection, spec)
+    power.start(connection, spec.uuid)
+    hotplug.plug_disk(connection, spec.uuid, DiskSpec("ua-second", source, "vdb"))
+    domain = power.lookup(connection, spec.uuid)
+
+    def leave() -> None:
+        # there is no system that would obey, but a reset does what waits
+        monitor.ask(domain, "device_del", id="ua-second")
+        domain.reset()
+        until(lambda: "ua-second" not in hotplug.plugged(connection, spec.uuid), 10, "the disk is gone")
+
+    midway(leave)
+    with pytest.raises(HypervisorError):
+        devices.copy_disk(connection, spec.uuid, source, target)
+    process = Path(f"/run/libvirt/qemu/{spec.name}.pid").read_text()
+    kept = {str(source), str(target)}
+    opened = Path(f"/proc/{process}/fd")
+    until(lambda: not kept & {str(one.readlink()) for one in opened.iterdir()}, 10, "both files are closed")
 
 
 def test_no_space(connection: libvirt.virConnect, running: DomainSpec, source: Path, tmp_path: Path) -> None:
