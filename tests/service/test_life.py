@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from api.settings import Patience
 from tests.conftest import NewService, Reach
+from tests.migration.moving import check_filesystem
 from tests.service.client import Client, Struct
 from tests.service.guest import Guest, Identity, make_identity
 from tests.service.process import PATIENCE, Service
@@ -72,12 +74,15 @@ def test_the_times_are_the_references() -> None:
 
 
 def test_an_obedient_guest_halts_cleanly_and_starts_again(
-    service: Service, client: Client, reach: Reach, obedient: tuple[Struct, Guest]
+    service: Service, client: Client, reach: Reach, obedient: tuple[Struct, Guest], tmp_path: Path
 ) -> None:
     vm, guest = obedient
     console = service.console(vm["id"])
     first, clean = guest.boot_id(), console.count("tiny: poweroff")
     guest.run("echo kept > /root/kept")
+    # a file system cannot be left whole while somebody writes to it
+    guest.run("setsid sh -c 'while date; do sync; done' </dev/null >/root/dates 2>&1 &")
+    guest.appears("/root/dates")
     begun = time.monotonic()
     operation = client.call("hosting.vm.stop", vm["id"])
     assert (operation["type"], operation["vm_id"], operation["step"]) == ("vm_stop", vm["id"], "WAIT")
@@ -86,6 +91,8 @@ def test_an_obedient_guest_halts_cleanly_and_starts_again(
     assert client.vm(vm["id"])["state"] == "halted"
     assert console.count("tiny: poweroff") == clean + 1
     assert not service.domain(vm["id"]).isActive()
+    (volume,) = service.pools.glob(f"*/disk-{vm['disks_id'][0]}-*")
+    check_filesystem(volume, tmp_path)
 
     operation = client.call("hosting.vm.start", vm["id"])
     assert (operation["type"], operation["vm_id"]) == ("vm_start", vm["id"])
