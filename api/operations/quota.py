@@ -103,7 +103,9 @@ def growth(session: Session, record: Vm | Disk, **sizes: int) -> dict[str, int]:
 
 
 def coming_size(session: Session, disk: Disk) -> int:
-    """The size of the disk in MiB once accepted work is done."""
+    """The size of the disk in MiB once accepted work is done; an image, which is nobody's, stays as it is."""
+    if disk.account_id is None:
+        return disk.size
     return max(disk.size, _coming(session, disk.account_id).disk.get(disk.id, 0))
 
 

@@ -96,27 +96,31 @@ class Schedules:
         )
         current = period(moment, schedule.every)
         due = not versions or period(versions[0].date_created, schedule.every) < current
-        if due and self._may(session, disk, schedule):
-            versions.insert(0, self._take(session, disk, schedule, moment))
+        if due:
+            size = quota.coming_size(session, disk)
+            if self._may(session, disk, schedule, size):
+                versions.insert(0, self._take(session, disk, schedule, size, moment))
         for old in versions[schedule.kept :]:
             self._submit(session, old, "disk_delete", [f"disk:{old.id}"])
 
-    def _may(self, session: Session, disk: Disk, schedule: ScheduleSettings) -> bool:
+    def _may(self, session: Session, disk: Disk, schedule: ScheduleSettings, size: int) -> bool:
         if disk.account_id is None:
             return False
         try:
-            quota.reserve(session, disk.account_id, self._limits, disk=quota.coming_size(session, disk))
+            quota.reserve(session, disk.account_id, self._limits, disk=size)
         except LimitReached as reached:
             log.warning("no snapshot %r is taken of disk#%d: %s", schedule.name, disk.id, reached)
             return False
         return True
 
-    def _take(self, session: Session, disk: Disk, schedule: ScheduleSettings, moment: datetime) -> Disk:
+    def _take(
+        self, session: Session, disk: Disk, schedule: ScheduleSettings, size: int, moment: datetime
+    ) -> Disk:
         snapshot = Disk(
             account_id=disk.account_id,
             datacenter_id=disk.datacenter_id,
             name=f"{disk.name}_{schedule.name}_{moment:%Y%m%dT%H%M%S}"[:255],
-            size=quota.coming_size(session, disk),
+            size=size,
             type="snapshot",
             label=disk.label,
             source_id=disk.id,

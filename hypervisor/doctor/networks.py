@@ -9,7 +9,7 @@ from hypervisor.doctor.finding import Finding, command, ok, problem, virsh, warn
 from hypervisor.doctor.host import is_root
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import explained
-from hypervisor.network import NetworkSpec, bridge
+from hypervisor.network import NetworkSpec, bridge, guard, reservations
 from hypervisor.network.conflicts import is_local
 from hypervisor.network.errors import ForeignNetwork
 from hypervisor.network.handles import check_ours, find
@@ -40,10 +40,13 @@ def examine(connection: libvirt.virConnect, spec: NetworkSpec, restart: str) -> 
     if not is_local(connection):
         yield ok(subject, "active; its bridge and its DHCP are on another host and were not looked at")
         return
-    yield from _bridge(subject, uri, spec)
+    yield from _bridge(connection, subject, spec, restart)
 
 
-def _bridge(subject: str, uri: str, spec: NetworkSpec) -> Iterator[Finding]:
+def _bridge(
+    connection: libvirt.virConnect, subject: str, spec: NetworkSpec, restart: str
+) -> Iterator[Finding]:
+    uri = connection.getURI()
     again = f"{virsh(uri, 'net-destroy', spec.name)} && {virsh(uri, 'net-start', spec.name)}"
     if not bridge.exists(spec.bridge):
         yield problem(subject, f"its bridge {spec.bridge} is gone: machines on it have no network", again)
@@ -57,7 +60,16 @@ def _bridge(subject: str, uri: str, spec: NetworkSpec) -> Iterator[Finding]:
             command("ip", "address", "add", missing[0], "dev", spec.bridge),
         )
         return
+    # only root sees the rules
+    gaps = list(_gaps(connection, spec)) if is_root() else []
+    if gaps:
+        yield problem(subject, f"rules of nftables were removed: {' and '.join(gaps)}", restart)
+        return
     yield ok(subject, f"active on bridge {spec.bridge}, {len(bridge.ports(spec.bridge))} plugged in")
+
+
+def _gaps(connection: libvirt.virConnect, spec: NetworkSpec) -> Iterator[str]:
+    return guard.gaps(connection, spec, reservations(connection, spec.name) if spec.serves else [])
 
 
 def leases(connection: libvirt.virConnect, spec: NetworkSpec) -> Finding:

@@ -8,6 +8,7 @@ way. One table of ours, beside libvirt's, forbids that, and stays when libvirt p
 from collections.abc import Collection
 
 from hypervisor.network import nft
+from hypervisor.network.errors import NoFirewall
 
 # before the tables of others (-10): their accept does not count for ours, nor ours for theirs
 _TABLE = """
@@ -97,6 +98,14 @@ def forget(bridge: str) -> None:
     ]
     script += [_port("delete", bridge, port) for port in _opened(bridge, attempt)]
     nft.run("\n".join(script), attempt)
+
+
+def guards(bridge: str) -> bool:
+    """Whether `guard` was called for the bridge, and its rules are still there."""
+    try:
+        return [bridge] in nft.elements("inet", ["public"], f"rules of {bridge}")["public"]
+    except NoFirewall:
+        return False
 
 
 def _opened(bridge: str, attempt: str) -> set[int]:

@@ -67,6 +67,19 @@ def forget(connection: libvirt.virConnect, spec: NetworkSpec, held: Collection[R
             firewall.forget(spec.bridge)
 
 
+def gaps(connection: libvirt.virConnect, spec: NetworkSpec, held: Collection[Reservation]) -> Iterator[str]:
+    """What guests of the network can do because rules that `protect` and `admit` made are gone.
+
+    Only looks, and only as root.
+    """
+    if not _guarded(spec) or not conflicts.is_local(connection):
+        return
+    if not firewall.guards(spec.bridge):
+        yield "guests reach all ports of this host"
+    if not isolation.holds(one.mac for one in held):
+        yield "guests can send under the addresses of others"
+
+
 def _guarded(spec: NetworkSpec) -> bool:
     # on an existing bridge the addresses are not ours; a private network is its owner's affair
     return spec.serves and spec.mode is not Mode.PRIVATE

@@ -23,6 +23,7 @@ from ipaddress import IPv6Network
 
 from hypervisor.network import nft
 from hypervisor.network.addresses import eui64, tap_of
+from hypervisor.network.errors import NoFirewall
 from hypervisor.network.reservation import Reservation
 
 # `targets` and `clients` hold MAC and address once more, typed as what they are compared with: the address in
@@ -184,6 +185,15 @@ def share(macs: Collection[str]) -> None:
             script += _commands("add", ((shared, f"{mac} . {address}") for mac, address in wanted - now))
         if script:
             nft.run("\n".join(script), attempt)
+
+
+def holds(macs: Iterable[str]) -> bool:
+    """Whether the table is there, and the interfaces with these MACs are held to their addresses by it."""
+    try:
+        taps = nft.elements("bridge", ["taps"], "isolation of guests")["taps"]
+    except NoFirewall:
+        return False
+    return all([tap_of(mac)] in taps for mac in macs)
 
 
 def _held(attempt: str) -> dict[str, list[list[str]]]:

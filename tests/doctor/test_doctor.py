@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from ipaddress import IPv4Interface
 from pathlib import Path
 
 import libvirt
@@ -169,6 +170,31 @@ def test_a_bridge_without_its_address(patient: Service) -> None:
     found = problem(patient, f"network {one.network}")
     assert one.ipv4 in found.text
     mended(patient, found)
+
+
+@pytest.mark.parametrize(
+    ("family", "table_set", "gap"),
+    [
+        ("inet", "public", "guests reach all ports of this host"),
+        ("bridge", "taps", "guests can send under the addresses of others"),
+    ],
+)
+def test_rules_that_were_removed(patient: Service, host: Host, family: str, table_set: str, gap: str) -> None:
+    """By a restart of nftables, which empties it; here only what is this network's goes."""
+    one = patient.datacenters[0]
+    mac = "52:54:00:0d:0c:01"
+    network.assign(host.connection, one.network, network.Reservation(mac, IPv4Interface(one.ipv4).ip + 90))
+    healthy(patient)
+    element = one.bridge if family == "inet" else network.tap_of(mac)
+    gone = f'delete element {family} hypervisor {table_set} {{ "{element}" }}'
+    subprocess.run(["nft", gone], check=True)
+    found = problem(patient, f"network {one.network}")
+    assert found.text == f"rules of nftables were removed: {gap}"
+    assert "restart" in found.mend
+    patient.terminate()
+    patient.start()
+    healthy(patient)
+    network.release(host.connection, one.network, mac)
 
 
 @pytest.mark.long
