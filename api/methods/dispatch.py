@@ -1,22 +1,36 @@
 """From a method name and its arguments to an answer: the key, the parameters, the dry run."""
 
 import hmac
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import bindparam, or_, select
+from sqlalchemy.exc import OperationalError
 
 from api.methods.audit import Entry
 from api.methods.call import Call, Services
-from api.methods.faults import Cause, Fault, Object, read_only, refuse, too_many, unknown_method
+from api.methods.faults import (
+    Cause,
+    Fault,
+    Object,
+    read_only,
+    records_out_of_reach,
+    refuse,
+    too_many,
+    unknown_method,
+)
 from api.methods.pace import Pace
 from api.methods.table import Method, lookup
 from api.observe import context
 from api.operations.jobs import DryRunPassed
+from api.store.errors import is_out_of_reach
 from api.store.keys import digest
 from api.store.models import Account, ApiKey, now
+
+log = logging.getLogger(__name__)
 
 _KEY = re.compile(r"[a-z0-9]{24}\Z")
 _DRY_RUN = "--dry-run"
@@ -56,7 +70,13 @@ class Dispatcher:
         if method is None:
             raise unknown_method(name)
         with self._services.audit.call(method, arguments, remote_address) as entry:
-            answer = self._answer(method, list(arguments), remote_address, root, entry)
+            try:
+                answer = self._answer(method, list(arguments), remote_address, root, entry)
+            except OperationalError as error:
+                if not is_out_of_reach(error):
+                    raise
+                log.warning("the records cannot be used for %s: %s", name, error.orig)
+                raise records_out_of_reach() from None
             entry.answered(answer)
         return answer
 

@@ -124,6 +124,15 @@ def internal_error() -> Fault:
     return Fault(150000, "Error on object : OBJECT_APPLICATION (CAUSE_UNKNOWN) [Internal Server Error]")
 
 
+def records_out_of_reach() -> Fault:
+    """The server's own fault when its records cannot be read or written: a full disk, most of the time."""
+    return Fault(
+        150000,
+        "Error on object : OBJECT_APPLICATION (CAUSE_UNKNOWN) [the service cannot use its records, "
+        "and nothing was changed: is the disk of its state folder full? Call again when there is space]",
+    )
+
+
 _KINDS = {
     Object.VM: "Vm",
     Object.DISK: "Disk",

@@ -1,6 +1,5 @@
 """A storage pool: whether it is active, where it should be, has space, and QEMU can get into it."""
 
-import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +8,13 @@ from urllib.parse import urlsplit
 import libvirt
 from lxml import etree
 
+from hypervisor.doctor import space
 from hypervisor.doctor.finding import Finding, command, ok, problem, virsh, warning
 from hypervisor.doctor.host import is_root
 from hypervisor.libvirt_errors import explained
 from hypervisor.storage.pool import folder
 
-_MIB = 2**20
 _AS_ROOT = "sudo hypervisor doctor"
-_LITTLE, _NOTHING = 5 * 2**30, 256 * _MIB  # bytes
 
 
 def examine(connection: libvirt.virConnect, name: str, path: Path, restart: str) -> Iterator[Finding]:
@@ -56,17 +54,9 @@ def examine(connection: libvirt.virConnect, name: str, path: Path, restart: str)
 def _space(subject: str, pool: libvirt.virStoragePool, path: Path, way: str) -> Finding:
     pool.refresh()
     _, size, _, free = pool.info()
-    said = f"{_human(free)} of {_human(size)} are free in {path}"
-    largest = command("sh", "-c", f"du -ah {shlex.quote(str(path))} | sort -h | tail")
-    if free < _NOTHING:
-        return problem(subject, f"it is full: {said}", largest)
-    if free < _LITTLE and free < size / 10:
-        return warning(subject, f"it is nearly full: {said}", largest)
-    return ok(subject, f"active, {said}{way}")
-
-
-def _human(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size // _MIB} MiB"
+    return space.want(subject, path, size, free) or ok(
+        subject, f"active, {space.told(path, size, free)}{way}"
+    )
 
 
 def _passage(subject: str, connection: libvirt.virConnect, path: Path) -> tuple[Finding | None, str]:

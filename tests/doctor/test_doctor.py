@@ -14,6 +14,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from api.cli.doctor import house
 from api.cli.doctor.command import examine
 from api.operations.host import network_spec
 from api.settings import Settings
@@ -259,6 +260,18 @@ def test_a_full_disk(patient: Service, host: Host) -> None:
         subprocess.run(["umount", folder], check=True)
         host.connection.storagePoolLookupByName(pool).refresh()
     healthy(patient)
+
+
+def test_a_full_state_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o711)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=711", "tmpfs", tmp_path], check=True)
+    try:
+        found = next(house.folder(Settings(state=tmp_path)))
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    assert (found.level, found.subject) == (Level.PROBLEM, "state folder")
+    assert "it is full" in found.text
+    assert str(tmp_path) in found.mend
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 import os
 import random
+import xmlrpc.client
 from contextlib import ExitStack
 
 import pytest
@@ -29,6 +30,22 @@ def test_a_step_waits_until_its_result_can_be_kept(town: Town) -> None:
         until(town.records().volume(disk, town.service.pools).exists, 20, "the volume is made")
     client.done(asked)
     assert {one["disk_id"] for one in asked} <= town.records().objects["disk"]
+
+
+def test_a_call_that_cannot_be_recorded_says_so_and_leaves_nothing(town: Town) -> None:
+    client = town.service.client()
+    here = sorted(View.take(client).images)[0]
+    accepted = []
+
+    def fill() -> None:
+        for _ in range(100):
+            accepted.append(client.call("hosting.disk.create", {"datacenter_id": here, "size": SIZE}))
+
+    with full(town.service.state, 0), pytest.raises(xmlrpc.client.Fault, match="state folder full") as caught:
+        fill()
+    assert caught.value.faultCode == 150000
+    client.done(accepted)
+    assert not town.look(Workload(client, random.Random(0)))
 
 
 def test_a_machine_that_ends_meanwhile_is_seen(town: Town) -> None:

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import shlex
+import shutil
 import socket
 import ssl
 import stat
@@ -15,6 +16,7 @@ from pathlib import Path
 from api.settings import Settings
 from api.wire.listen import Tcp, Unix, parse_listen
 from api.wire.watch import NAME
+from hypervisor.doctor import space
 from hypervisor.doctor.finding import Finding, ok, problem, warning
 
 _SECRETS = ("apikey", "*.key", "*_key", "*key*.pem", "*.db", "*.db-*", "*.db.*", "audit.log*")
@@ -37,7 +39,7 @@ def runs(settings: Settings) -> bool:
 
 
 def folder(settings: Settings) -> Iterator[Finding]:
-    """The state folder's mode, and that of the secrets in it."""
+    """The state folder's mode and its space, and the mode of the secrets in it."""
     state, subject = settings.state, "state folder"
     if not state.is_dir():
         yield warning(subject, f"there is no {state}: the first start makes it", "hypervisor serve")
@@ -50,7 +52,8 @@ def folder(settings: Settings) -> Iterator[Finding]:
         said = f"QEMU's user or the service cannot use {state} (mode {mode:04o})"
         yield problem(subject, said, shlex.join(["chmod", "0711", str(state)]))
     else:
-        yield ok(subject, f"{state} has mode {mode:04o}")
+        size, _, free = shutil.disk_usage(state)
+        yield space.want(subject, state, size, free) or ok(subject, f"{state} has mode {mode:04o}")
     open_ones = [one for one in _secrets(settings) if stat.S_IMODE(one.stat().st_mode) & 0o077]
     if open_ones:
         yield problem(
