@@ -84,6 +84,7 @@ class AccountLimits(BaseModel):
     memory: NonNegativeInt | None = None  # MiB; of each virtual machine its vm_max_memory
     disk: NonNegativeInt | None = None  # MiB, snapshots included
     addresses: NonNegativeInt | None = None  # IPv4 and IPv6, public and private
+    vlans: NonNegativeInt | None = None  # each is a bridge and a DHCP server on the host
 
 
 class Limits(BaseModel):

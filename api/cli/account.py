@@ -81,6 +81,7 @@ def list_() -> None:
 @_option("memory", "MiB, the sum of their vm_max_memory.")
 @_option("disk", "MiB of disks and snapshots.")
 @_option("addresses", "IPv4 and IPv6 addresses.")
+@_option("vlans", "Private networks.")
 def limits(handle: str, **given: int | str | None) -> None:
     """Show what the account HANDLE may have, or limit it from now on.
 

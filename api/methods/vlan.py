@@ -6,7 +6,7 @@ from pydantic import Field
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from api.methods import operation
+from api.methods import operation, quota
 from api.methods.call import Call, Struct
 from api.methods.datacenter import show as show_datacenter
 from api.methods.faults import Cause, Object, refuse
@@ -102,6 +102,7 @@ def create(call: Call, vlan_spec: VlanSpec) -> Struct:
     with call.store.writing() as session:
         datacenter = open_datacenter(session, vlan_spec.datacenter_id)
         subnet = _subnet(vlan_spec.subnet or _DEFAULT_SUBNET)
+        quota.check(session, call, vlans=1)
         vlan = Vlan(
             account_id=call.account.id,
             datacenter_id=datacenter.id,

@@ -1,4 +1,4 @@
-"""What an account has and may have: virtual machines, cores, memory, disk and addresses.
+"""What an account has and may have: virtual machines, cores, memory, disk, addresses and vlans.
 
 Counted is also what accepted work is going to make of the objects: two calls cannot both be granted what is
 left.
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from api.operations.run import UNFINISHED
 from api.settings import AccountLimits
-from api.store.models import Account, Disk, Ip, Job, Operation, Vm
+from api.store.models import Account, Disk, Ip, Job, Operation, Vlan, Vm
 
 UNITS = {"memory": " MiB", "disk": " MiB"}
 """What follows the numbers of a kind."""
@@ -65,7 +65,15 @@ def used(session: Session, account_id: int) -> dict[str, int]:
     for one in _those(session, Disk, coming.disk):
         disk += max(0, coming.disk[one.id] - one.size)
     addresses = session.scalar(select(func.count(Ip.id)).where(Ip.account_id == account_id)) or 0
-    return {"vms": vms, "cores": cores or 0, "memory": memory or 0, "disk": disk, "addresses": addresses}
+    vlans = session.scalar(select(func.count(Vlan.id)).where(Vlan.account_id == account_id)) or 0
+    return {
+        "vms": vms,
+        "cores": cores or 0,
+        "memory": memory or 0,
+        "disk": disk,
+        "addresses": addresses,
+        "vlans": vlans,
+    }
 
 
 def reserve(session: Session, account_id: int, defaults: AccountLimits, **asked: int) -> None:

@@ -131,6 +131,7 @@ def test_limits_are_kept_and_shown(store: Store) -> None:
             "memory: 0 in use, no limit (default)\n"
             "disk: 0 in use, no limit (default)\n"
             "addresses: 0 in use, no limit (default)\n"
+            "vlans: 0 in use, no limit (default)\n"
         ),
     )
     ask("account", "limits", "LOCAL-GANDI", "--vms", "5", "--cores", "none")

@@ -99,6 +99,14 @@ def test_disk_create(world: World) -> None:
     assert world.call("hosting.disk.count") == 2
 
 
+def test_vlan_create(world: World) -> None:
+    limit(world, vlans=1)
+    world.call("hosting.vlan.create", {"name": "one", "datacenter_id": 1})
+    said = refusal(world, "vlans", "hosting.vlan.create", {"name": "two", "datacenter_id": 1})
+    assert said == "vlans: 1 asked for, 1 in use, and the account's limit is 1"
+    assert world.call("hosting.vlan.count") == 1
+
+
 def test_snapshots_and_copies_count(world: World) -> None:
     disk = world.disk(size=4096)
     limit(world, disk=10240)
