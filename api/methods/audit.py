@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from api.methods.faults import Fault
+from api.methods.faults import INTERNAL, Fault
 from api.methods.ids import KIND
 from api.methods.quotes import repeats
 from api.methods.table import Method
@@ -121,7 +121,7 @@ class Audit:
             self._tell(entry, remote_address, fault)
             raise
         except Exception:
-            self._tell(entry, remote_address, Fault(150000, "Error on object : OBJECT_APPLICATION"))
+            self._tell(entry, remote_address, Fault(INTERNAL, "Error on object : OBJECT_APPLICATION"))
             raise
         self._tell(entry, remote_address, None)
 

@@ -119,15 +119,19 @@ def unknown_method(name: str) -> Fault:
     return Fault(1, f'Method "{name}" is not supported')
 
 
+INTERNAL = 150000
+"""The code of the server's own faults."""
+
+
 def internal_error() -> Fault:
     """The server's own fault: the reason stays in its log."""
-    return Fault(150000, "Error on object : OBJECT_APPLICATION (CAUSE_UNKNOWN) [Internal Server Error]")
+    return Fault(INTERNAL, "Error on object : OBJECT_APPLICATION (CAUSE_UNKNOWN) [Internal Server Error]")
 
 
 def records_out_of_reach() -> Fault:
     """The server's own fault when its records cannot be read or written: a full disk, most of the time."""
     return Fault(
-        150000,
+        INTERNAL,
         "Error on object : OBJECT_APPLICATION (CAUSE_UNKNOWN) [the service cannot use its records, "
         "and nothing was changed: is the disk of its state folder full? Call again when there is space]",
     )

@@ -22,7 +22,7 @@ from werkzeug.exceptions import (
 from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import get_input_stream
 
-from api.methods.faults import Cause, Fault, internal_error
+from api.methods.faults import INTERNAL, Cause, Fault, internal_error
 from api.methods.table import lookup
 from api.observe import context, meters
 from api.wire.codec import MAX_BYTES, parse_request, render_fault, render_response
@@ -119,7 +119,7 @@ class Application:
         except Fault as fault:
             code, answer = fault.code, render_fault(fault)
         except Exception as error:
-            code, answer = 150000, render_fault(internal_error())
+            code, answer = INTERNAL, render_fault(internal_error())
             _report(method, arguments, error)
         duration = time.perf_counter() - started
         _count(method, code, duration)

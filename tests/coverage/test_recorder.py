@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from api.coverage.recording import Seen
+from api.methods.faults import Fault, internal_error
 from tests.coverage.recorder import Recorder
 
 SERVICE = "http://127.0.0.1:1/"
@@ -82,6 +83,16 @@ def test_a_fault_accepts_nothing(service: str | None) -> None:
         recorder.watched("hosting.vm.info", [7], refuse, service)
     seen = recorder.recording["hosting.vm.info"]
     assert (seen.faults, seen.parameters, seen.answer) == ({530242}, {}, {})
+
+
+def test_the_servers_own_fault_says_nothing_of_a_method() -> None:
+    def fail() -> None:
+        raise internal_error()
+
+    recorder = Recorder()
+    with pytest.raises(Fault):
+        recorder.watched("hosting.vm.info", [7], fail, SERVICE)
+    assert recorder.recording == {}
 
 
 def test_a_dry_run_accepts_nothing() -> None:
