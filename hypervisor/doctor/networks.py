@@ -1,5 +1,6 @@
 """A datacenter's network: whether it runs, on its bridge, and its DHCP server gives a lease."""
 
+import shutil
 from collections.abc import Iterator
 
 import libvirt
@@ -63,7 +64,8 @@ def _bridge(
     # only root sees the rules
     gaps = list(_gaps(connection, spec)) if is_root() else []
     if gaps:
-        yield problem(subject, f"rules of nftables were removed: {' and '.join(gaps)}", restart)
+        install = "" if shutil.which("nft") else f"{command('apt-get', 'install', 'nftables')} && "
+        yield problem(subject, f"rules of nftables are missing: {' and '.join(gaps)}", install + restart)
         return
     yield ok(subject, f"active on bridge {spec.bridge}, {len(bridge.ports(spec.bridge))} plugged in")
 

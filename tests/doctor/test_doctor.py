@@ -190,7 +190,7 @@ def test_rules_that_were_removed(patient: Service, host: Host, family: str, tabl
     gone = f'delete element {family} hypervisor {table_set} {{ "{element}" }}'
     subprocess.run(["nft", gone], check=True)
     found = problem(patient, f"network {one.network}")
-    assert found.text == f"rules of nftables were removed: {gap}"
+    assert found.text == f"rules of nftables are missing: {gap}"
     assert "restart" in found.mend
     patient.terminate()
     patient.start()
