@@ -225,8 +225,13 @@ class Checker:
             if domain.live is None:
                 continue
             has = {one.get("file", "") for one in domain.live.iterfind("devices/disk//source")}
-            pid = Path(f"/run/libvirt/qemu/{domain.name}.pid").read_text()
-            for link in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                pid = Path(f"/run/libvirt/qemu/{domain.name}.pid").read_text()
+                links = list(Path(f"/proc/{pid}/fd").iterdir())
+            except FileNotFoundError:
+                yield f"{domain.name} runs, as libvirt says, and has no process"
+                continue
+            for link in links:
                 with suppress(FileNotFoundError):
                     file = str(link.readlink())
                     if file.startswith(f"{self.pools}/") and file.removesuffix(" (deleted)") not in has:
