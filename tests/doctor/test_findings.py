@@ -1,7 +1,10 @@
 """What of the doctor's looks this host cannot be brought to show."""
 
+import contextlib
 import io
 import os
+import sqlite3
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +13,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from api.cli.doctor import report
+from api.cli.doctor import house, report
+from api.settings import Settings
 from hypervisor.doctor import Finding, Level, host, pools
 from hypervisor.doctor.finding import virsh
 
@@ -85,3 +89,17 @@ def test_the_report_is_aligned_and_keeps_commands_whole() -> None:
     assert lines[-1] == "1 ok, 1 warning, 1 problem"
     # what a sentence wraps to stays in its column
     assert lines[2].startswith(" " * 11)
+
+
+def test_what_sqlite_makes_beside_an_open_database_is_closed_with_it(tmp_path: Path) -> None:
+    """Also what it makes between the look and the command."""
+    database = tmp_path / "a store's.db"
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        database.chmod(0o644)
+        found = next(one for one in house.folder(Settings(state=tmp_path)) if one.subject == "secrets")
+        connection.execute("CREATE TABLE t (id)")
+        beside = database.with_name(f"{database.name}-wal")
+        assert beside.stat().st_mode & 0o077
+        subprocess.run(["/bin/sh", "-c", found.mend], check=True)
+        assert not (beside.stat().st_mode | database.stat().st_mode) & 0o077

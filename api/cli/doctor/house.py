@@ -54,15 +54,27 @@ def folder(settings: Settings) -> Iterator[Finding]:
     else:
         size, _, free = shutil.disk_usage(state)
         yield space.want(subject, state, size, free) or ok(subject, f"{state} has mode {mode:04o}")
-    open_ones = [one for one in _secrets(settings) if stat.S_IMODE(one.stat().st_mode) & 0o077]
+    open_ones = [one for one in _secrets(settings) if _is_open(one)]
     if open_ones:
         yield problem(
             "secrets",
             f"others than the owner may read {', '.join(one.name for one in open_ones)}",
-            shlex.join(["chmod", "0600", *map(str, open_ones)]),
+            " ".join(["chmod", "0600", *map(_with_its_own, open_ones)]),
         )
     else:
         yield ok("secrets", "keys and records are readable by their owner alone")
+
+
+def _is_open(secret: Path) -> bool:
+    try:
+        return bool(stat.S_IMODE(secret.stat().st_mode) & 0o077)
+    except FileNotFoundError:
+        return False
+
+
+def _with_its_own(secret: Path) -> str:
+    # SQLite makes its files beside a database with the modes of that, at any moment
+    return shlex.quote(str(secret)) + ("*" if secret.suffix == ".db" else "")
 
 
 def _secrets(settings: Settings) -> list[Path]:
