@@ -19,7 +19,7 @@ from hypervisor.libvirt_errors import explained
 from hypervisor.network import Lease, leases, normal_mac
 
 # how long the cable is out, in seconds: short for those that hear at once, longer for those that wait whether
-# it comes back
+# it comes back, and for Linux, which may miss a short one within a second of the last (net/core/link_watch.c)
 _PULLS = (0.25, 1.0, 3.0)
 # how often the leases are looked at, in seconds: libvirt has no event for them
 _LOOK = 0.05

@@ -113,6 +113,15 @@ def own_addresses(guest: Guest) -> set[str]:
     return set(re.findall(r"inet6? ([0-9a-f.:]+)", guest.run("ip addr show dev eth0 scope global")))
 
 
+def cable_was_in(guest: Guest) -> float:
+    """For how many seconds. Within one of the last change, Linux tells of the next late or not at all
+    (net/core/link_watch.c): a move then takes another pull, or IPv6 comes seconds after IPv4."""
+    now = float(guest.run("cut -d' ' -f1 /proc/uptime"))
+    log = guest.run("dmesg").splitlines()
+    ready = [float(one[1:].partition("]")[0]) for one in log if "eth0: link becomes ready" in one]
+    return now - ready[-1]
+
+
 def tap(connection: libvirt.virConnect, machine: DomainSpec) -> str:
     return bridge.taps(power.lookup(connection, machine.uuid).XMLDesc())[MAC]
 
@@ -152,6 +161,7 @@ def test_a_guest_moves_to_another_network(
 ) -> None:
     here, there = places
     until(lambda: own_addresses(guest) == set(map(str, here.addresses)), 20, "both addresses")
+    until(lambda: cable_was_in(guest) > 1.5, 20, "the cable is in for a while")
     hotplug.limit(connection, machine.uuid, {ALIAS: RATE})
     boot, device = guest.boot_id(), tap(connection, machine)
 
