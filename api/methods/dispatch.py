@@ -26,7 +26,7 @@ from api.methods.pace import Pace
 from api.methods.table import Method, lookup
 from api.observe import context
 from api.operations.jobs import DryRunPassed
-from api.store.errors import is_out_of_reach
+from api.store.database import is_out_of_reach
 from api.store.keys import digest
 from api.store.models import Account, ApiKey, now
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import Engine, Executable, Row, create_engine, event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 _PATIENCE = 30  # seconds that a transaction waits for another one's lock
@@ -44,6 +45,13 @@ class Store:
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
+
+
+def is_out_of_reach(error: OperationalError) -> bool:
+    """Whether the database could not do what it was asked for (a full disk, a lock, a server that is away);
+    SQLite says of a wrong question as well that it is an operational error."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    return code is None or code & 0xFF != sqlite3.SQLITE_ERROR
 
 
 def _open(url: str, synchronous: str) -> Engine:
