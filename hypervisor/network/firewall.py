@@ -8,7 +8,6 @@ way. One table of ours, beside libvirt's, forbids that, and stays when libvirt p
 from collections.abc import Collection
 
 from hypervisor.network import nft
-from hypervisor.network.errors import NoFirewall
 
 # before the tables of others (-10): their accept does not count for ours, nor ours for theirs
 _TABLE = """
@@ -102,10 +101,7 @@ def forget(bridge: str) -> None:
 
 def guards(bridge: str) -> bool:
     """Whether `guard` was called for the bridge, and its rules are still there."""
-    try:
-        return [bridge] in nft.elements("inet", ["public"], f"rules of {bridge}")["public"]
-    except NoFirewall:
-        return False
+    return nft.holds("inet", "public", [bridge])
 
 
 def _opened(bridge: str, attempt: str) -> set[int]:

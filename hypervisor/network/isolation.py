@@ -23,7 +23,6 @@ from ipaddress import IPv6Network
 
 from hypervisor.network import nft
 from hypervisor.network.addresses import eui64, tap_of
-from hypervisor.network.errors import NoFirewall
 from hypervisor.network.reservation import Reservation
 
 # `targets` and `clients` hold MAC and address once more, typed as what they are compared with: the address in
@@ -189,11 +188,7 @@ def share(macs: Collection[str]) -> None:
 
 def holds(macs: Iterable[str]) -> bool:
     """Whether the table is there, and the interfaces with these MACs are held to their addresses by it."""
-    try:
-        taps = nft.elements("bridge", ["taps"], "isolation of guests")["taps"]
-    except NoFirewall:
-        return False
-    return all([tap_of(mac)] in taps for mac in macs)
+    return nft.holds("bridge", "taps", map(tap_of, macs))
 
 
 def _held(attempt: str) -> dict[str, list[list[str]]]:

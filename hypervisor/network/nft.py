@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from hypervisor.network.errors import NoFirewall
 
@@ -26,6 +26,15 @@ def elements(family: str, names: Collection[str], attempt: str) -> dict[str, lis
         for held in found
         if held["name"] in names
     }
+
+
+def holds(family: str, name: str, wanted: Iterable[str]) -> bool:
+    """Whether our table of that family is there, and its set `name`, of single values, has those."""
+    try:
+        held = elements(family, [name], f"set {name}")[name]
+    except NoFirewall:
+        return False
+    return all([one] in held for one in wanted)
 
 
 def _call(script: str, attempt: str, *arguments: str) -> str:

@@ -112,17 +112,15 @@ def traveller(world: World, hostname: str, disks: Iterable[int] = (), fill: int 
     return made.counting()
 
 
-def depart(world: World, vm_id: int, *options: Struct) -> Struct:
-    """Ask for the VM's migration, with `options` if any, as soon as that is possible; its operation."""
+def depart(world: World, vm_id: int, *arguments: object) -> Struct:
+    """Ask for the VM's migration, with more `arguments` if any, as soon as it is possible; its operation."""
     # what room there is was looked up a moment ago
     until(
         lambda: world.client.call("hosting.vm.can_migrate", vm_id)["can_migrate"],
         75,
         lambda: f"vm {vm_id} can be migrated: {world.client.vm(vm_id)}",
     )
-    operation: Struct = world.client.call(
-        "hosting.vm.migrate", vm_id, *((False, *options) if options else ())
-    )
+    operation: Struct = world.client.call("hosting.vm.migrate", vm_id, *arguments)
     return operation
 
 

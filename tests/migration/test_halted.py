@@ -111,5 +111,5 @@ def test_a_move_that_finishes_by_itself(new_service: NewService) -> None:
     # and halted, back
     service.domain(vm["id"]).destroy()
     client.in_state(vm["id"], "halted")
-    client.done(depart(world, vm["id"], {"datacenter_id": vm["datacenter_id"]}))
+    client.done(depart(world, vm["id"], False, {"datacenter_id": vm["datacenter_id"]}))
     assert whole(world, vm["id"]) == vm["datacenter_id"]
