@@ -47,10 +47,16 @@ class Machine:
         }
         return [one["points"][0].get("value") for one in self.client.call("hosting.metric.query", q)]
 
-    def is_quiet(self, query: str, most: float) -> bool:
-        """Whether no more than that was used in the last seconds."""
-        (value,) = self.used(query, time.time() - 3)
-        return value is not None and value <= most
+    def calms(self, query: str, most: float, what: str) -> None:
+        """Wait until samples taken after now say that no more than that is used in three seconds."""
+        asked = time.time()
+
+        def quiet() -> bool:
+            since = time.time() - 3
+            (value,) = self.used(query, since)
+            return since > asked + 1 and value is not None and value <= most
+
+        until(quiet, 30, what)
 
     def reaches(self, query: str, since: float, least: float) -> float:
         """The sum of what was used since then, once it is at least so much."""
@@ -105,9 +111,9 @@ def fetch(url: str, **options: Any) -> tuple[int, bytes, Any]:
 
 
 def test_load_is_in_the_samples_with_its_direction(machine: Machine) -> None:
-    # what the first boot left to be written
+    # what the first boot left to be written: tens of megabytes, and the samples of them come later
     machine.guest.run("sync")
-    until(lambda: machine.is_quiet("vbd.bytes.write", 0), 30, "the disk is quiet")
+    machine.calms("vbd.bytes.write", 0, "the disk is quiet")
     # a sample that is late says that it was taken at the second before: it counts too
     began, before = time.time() - 2, written_by(machine.guest)
     machine.guest.run("dd if=/dev/zero of=/root/load bs=1M count=24 conv=fsync 2>/dev/null; sync")
@@ -123,7 +129,7 @@ def test_load_is_in_the_samples_with_its_direction(machine: Machine) -> None:
     assert machine.reaches("vif.bytes.out", began, 4 * _MEGABYTE) < 8 * _MEGABYTE
     assert (machine.used("vif.bytes.in", began)[0] or 0.0) < 2 * _MEGABYTE
     # and is sent to, after the answers to what it sent
-    until(lambda: machine.is_quiet("vif.packets.in", 20), 30, "the network is quiet")
+    machine.calms("vif.packets.in", 20, "the network is quiet")
     began = time.time() - 2
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for _ in range(200):
@@ -133,7 +139,7 @@ def test_load_is_in_the_samples_with_its_direction(machine: Machine) -> None:
 
 
 def test_a_busy_processor_is_busy(machine: Machine) -> None:
-    until(lambda: machine.is_quiet("vcpu.time.all", 0.1), 30, "the processor is quiet")
+    machine.calms("vcpu.time.all", 0.1, "the processor is quiet")
     began, before = time.time() - 2, machine.ran()
     machine.guest.run("timeout 6 sh -c 'while :; do :; done'; true")
     # as much as this host could give
