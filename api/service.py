@@ -34,6 +34,7 @@ from api.operations.notes import Keeper
 from api.operations.observer import Observer
 from api.operations.pools import Pools
 from api.operations.readiness import Readiness
+from api.operations.rules import Rules
 from api.operations.sampler import Sampler
 from api.operations.schedule import Schedules
 from api.operations.story import heard
@@ -80,6 +81,9 @@ class Service:
         self._open.callback(store.close)
         hosts = self._open_hosts(store)
         late = self._prepare(store, hosts)
+        rules = Rules(hosts)
+        self._open.callback(rules.stop)
+        rules.start()
         consoles = Consoles(hosts, settings.logs)
         backend = Backend(
             store=store,

@@ -97,17 +97,30 @@ class Hosts:
         Waits up to `wait` seconds for one that has just broken, and less for one that has been away for long.
         Raises `Unavailable`, and `HypervisorError` when the datacenter cannot be prepared.
         """
-        connection = self.at(self.uri(datacenter_id))
-        try:
-            handle = connection.handle(min(wait, max(_LATE, wait - connection.silence)))
-        except Unavailable as error:
-            raise Unavailable(f"datacenter {self.code(datacenter_id)}: {error}") from None
+        handle = self._handle(datacenter_id, wait)
         if self._prepare is not None and datacenter_id not in self._prepared:
             with self._preparing[datacenter_id]:
                 if datacenter_id not in self._prepared:
                     self._prepare(handle, datacenter_id)
                     self._prepared.add(datacenter_id)
         return handle
+
+    def prepare_again(self, datacenter_id: int) -> None:
+        """Prepare the datacenter as if it had not been, because something that was made is gone.
+
+        Raises as `handle` does.
+        """
+        handle = self._handle(datacenter_id, _LATE)
+        if self._prepare is not None:
+            with self._preparing[datacenter_id]:
+                self._prepare(handle, datacenter_id)
+
+    def _handle(self, datacenter_id: int, wait: float) -> Handle:
+        connection = self.at(self.uri(datacenter_id))
+        try:
+            return connection.handle(min(wait, max(_LATE, wait - connection.silence)))
+        except Unavailable as error:
+            raise Unavailable(f"datacenter {self.code(datacenter_id)}: {error}") from None
 
     def is_near(self, datacenter_id: int) -> bool:
         """Whether the datacenter's guests are on the network interfaces of this machine, as far as the URI

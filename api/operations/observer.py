@@ -16,6 +16,7 @@ from api.operations import blueprint
 from api.operations.attach import free_disk, free_iface
 from api.operations.backend import Backend
 from api.operations.bandwidth import enforce, sweep
+from api.store.database import is_out_of_reach
 from api.store.models import Vm
 from hypervisor.domain import hotplug, power
 from hypervisor.errors import HypervisorError
@@ -53,6 +54,8 @@ class Observer:
         try:
             self._take(event)
         except OperationalError as error:
+            if not is_out_of_reach(error):
+                raise
             log.warning("the records cannot be written, which is tried again: %s", error.orig)
             self._catch_up()
 

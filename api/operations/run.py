@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from api.operations import story
 from api.operations.backend import Backend
 from api.operations.story import Story
-from api.store.database import Store
+from api.store.database import Store, is_out_of_reach
 from api.store.models import Claim, Job, Operation, now
 from hypervisor.errors import HypervisorError
 from hypervisor.libvirt_errors import Busy, Unavailable
@@ -68,6 +68,8 @@ def _persist(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
         except OperationalError as error:
+            if not is_out_of_reach(error):
+                raise
             log.warning("the records cannot be used, which is tried again: %s", error.orig)
         # nobody tells when there is space again
         time.sleep(pause)

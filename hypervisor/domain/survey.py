@@ -8,7 +8,7 @@ from hypervisor.domain.power import State, is_marked, state
 from hypervisor.domain.spec import DomainSpec
 from hypervisor.domain.xml import NAMESPACE, parse
 from hypervisor.libvirt_errors import NoDomain, explained
-from hypervisor.network import bridge
+from hypervisor.network import bridge, share
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,16 @@ def _look(connection: libvirt.virConnect, domain: libvirt.virDomain) -> Seen:
         defined = parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
         live = parse(domain.XMLDesc()) if now.powered else None
     return Seen(defined, live, now)
+
+
+def share_addresses(connection: libvirt.virConnect) -> None:
+    """Let every guest with several interfaces use the addresses of all of them on each (`network.share`).
+
+    `power.define` does so for one; this is for all, when the rules may have been lost. Raises `LibvirtError`.
+    """
+    for seen in domains(connection):
+        if len(seen.defined.interfaces) > 1:
+            share(connection, [interface.mac for interface in seen.defined.interfaces])
 
 
 def taps(connection: libvirt.virConnect) -> set[str]:

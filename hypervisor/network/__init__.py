@@ -43,6 +43,7 @@ from hypervisor.network.addresses import allocate, eui64, normal_mac, random_mac
 from hypervisor.network.conflicts import is_local_uri
 from hypervisor.network.dhcp import assign, leases, release, reservations
 from hypervisor.network.guard import share
+from hypervisor.network.losses import Losses
 from hypervisor.network.networks import Outcome, ensure, remove
 from hypervisor.network.reservation import Lease, Reservation
 from hypervisor.network.spec import Mode, NetworkSpec
@@ -50,6 +51,7 @@ from hypervisor.network.xml import parse, render
 
 __all__ = [
     "Lease",
+    "Losses",
     "Mode",
     "NetworkSpec",
     "Outcome",

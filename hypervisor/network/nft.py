@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from hypervisor.network.errors import NoFirewall
 
 _NFT = "nft"
+TABLE = "hypervisor"  # ours in each family
 
 
 def run(script: str, attempt: str) -> None:
@@ -16,7 +17,7 @@ def run(script: str, attempt: str) -> None:
 
 def elements(family: str, names: Collection[str], attempt: str) -> dict[str, list[list[str]]]:
     """What is in those sets of our table of that family, each element with its parts. Raises `NoFirewall`."""
-    answer = json.loads(_call("", attempt, "-j", "list", "table", family, "hypervisor"))
+    answer = json.loads(_call("", attempt, "-j", "list", "table", family, TABLE))
     found = [entry["set"] for entry in answer["nftables"] if "set" in entry]
     return {
         held["name"]: [

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from hypervisor.network import nft
+from hypervisor.network.errors import NoFirewall
 from tests.devices.kit import World
 from tests.service.client import Struct, address
 from tests.service.guest import Guest, banner
@@ -54,6 +56,23 @@ def has_address(guest: Guest, wanted: str, seconds: float = 30) -> str:
 def reaches(guest: Guest, other: str) -> bool:
     """Whether the guest gets an answer of `other`'s ssh server."""
     return "SSH-2.0" in guest.attempt(f"nc -w 3 {other} 22 </dev/null | head -c 7").stdout
+
+
+def rules() -> set[tuple[str, ...]]:
+    """What the sets of our tables hold; nothing while there is none."""
+    sets = {
+        "inet": ["public", "private", "open_ports"],
+        "bridge": ["taps", "macs", "ipv4", "ipv6", "shared4", "shared6", "targets", "clients"],
+    }
+    try:
+        return {
+            (name, *element)
+            for family, names in sets.items()
+            for name, held in nft.elements(family, names, "test").items()
+            for element in held
+        }
+    except NoFirewall:
+        return set()
 
 
 def test_private_networks_are_listed_changed_and_deleted(world: World) -> None:
@@ -136,6 +155,20 @@ def test_a_public_interface_comes_and_goes(world: World, vm: Struct) -> None:
     world.do("iface_detach", vm["id"], iface["id"])
     guest.ready()
     assert len(cards(guest)) == 1
+    world.throw_away(ifaces={iface["id"]})
+
+
+def test_rules_that_are_removed_come_back(world: World, vm: Struct) -> None:
+    """As after a restart of nftables, which empties it; here libvirt's own rules stay."""
+    (iface,) = world.ifaces({"ip_version": 4})
+    world.do("iface_attach", vm["id"], iface["id"])
+    before = rules()
+    assert {name for name, *_ in before} >= {"public", "private", "taps", "shared4", "shared6"}
+    for family in ("inet", "bridge", "bridge", "inet"):
+        subprocess.run(["nft", "delete", "table", family, "hypervisor"], check=True)
+        until(lambda: rules() == before, 20, lambda: f"missing is {before - rules()}")
+    until(lambda: banner(iface["ips"][0]["ip"]), 20, "the new address answers")
+    world.do("iface_detach", vm["id"], iface["id"])
     world.throw_away(ifaces={iface["id"]})
 
 

@@ -1,13 +1,15 @@
 """Transactions: what one sees, what one holds."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
+from api.operations.run import keep
 from api.store.database import Store
 from api.store.models import Account
 from api.store.schema import upgrade
@@ -45,6 +47,15 @@ def test_an_exception_undoes_everything(store: Store) -> None:
         session.add_all([Account(handle="BOB-GANDI"), Account(handle="ALICE-GANDI")])
     with store.reading() as session:
         assert session.scalars(select(Account.handle)).all() == ["ALICE-GANDI"]
+
+
+def test_a_wrong_question_is_not_asked_again(store: Store) -> None:
+    def ask() -> None:
+        with store.reading() as session:
+            session.execute(text("SELECT handle FROM nowhere"))
+
+    with pytest.raises(OperationalError, match="no such table: nowhere"):
+        asyncio.run(keep(ask))
 
 
 def test_a_reader_sees_one_state(store: Store) -> None:
