@@ -134,7 +134,6 @@ class Sampler:
             ours = (Vm.state != "deleted", Vm.datacenter_id.in_(self._datacenters))
             known = session.execute(select(Vm.uuid, Vm.id).where(*ours))
             vms = {row.uuid: row.id for row in known}
-        at = self._clock()
         try:
             found = self._reader.read(vms.keys()) if vms else []
         except HypervisorError as error:
@@ -143,6 +142,8 @@ class Sampler:
             self._silent = True
             return
         self._silent = False
+        # not when it was asked: an answer that takes long would make more of what was used
+        at = self._clock()
         points = [point for one in found for point in self._rates.take(at, vms[one.uuid], one)]
         self._rates.forget({vms[one.uuid] for one in found})
         self._statistics.add(points)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from api.store.schema import upgrade
 from api.store.statistics import Statistics
 from hypervisor.connection import Connection
 from hypervisor.domain import power
+from hypervisor.domain.counters import DomainCounters
 from hypervisor.domain.spec import DiskSpec, DomainSpec, InterfaceSpec
 from hypervisor.domain.statistics import Reader
 from hypervisor.libvirt_errors import Unavailable
@@ -152,26 +153,62 @@ def test_a_stuck_qemu_can_still_be_cut_off(connection: libvirt.virConnect, five:
     assert {one.uuid for one in reader.read(asked)} == asked - {five[1].uuid}
 
 
-def test_a_round_of_the_sampler_with_all_of_them(
-    five: list[DomainSpec], tmp_path: Path, connection: libvirt.virConnect
-) -> None:
-    """Halted, foreign and paused domains give no sample, running ones do; stopping takes no time."""
-    store = Store(f"sqlite:///{tmp_path / 'store.db'}")
+def recorded(folder: Path, uuids: list[str]) -> tuple[Store, int]:
+    """Records of running machines, and the id of their datacenter."""
+    store = Store(f"sqlite:///{folder / 'store.db'}")
     upgrade(store)
     account = Account(handle="ALICE-GANDI")
     with store.writing() as session:
         place: Datacenter = datacenter("FR-SD5", "FR", "Bissy", "France")
         session.add_all([account, place])
         session.flush()
-        for spec in five[:4]:  # the fifth is somebody else's
+        for one in uuids:
             session.add(
-                Vm(account_id=account.id, datacenter_id=place.id, uuid=spec.uuid, hostname="web",
+                Vm(account_id=account.id, datacenter_id=place.id, uuid=one, hostname="web",
                    state="running", cores=1, memory=64, vm_max_memory=128, seed={})
             )  # fmt: skip
+    return store, place.id
+
+
+class Late(Reader):
+    """A reader that gets an answer after some seconds: of one processor, which is always busy."""
+
+    def __init__(self, uuid: str) -> None:
+        super().__init__(URI)
+        self.now, self.late = 1000.0, 0.0
+        self._uuid = uuid
+
+    def read(self, uuids: Collection[str]) -> list[DomainCounters]:
+        assert list(uuids) == [self._uuid]
+        self.now += self.late
+        return [DomainCounters(self._uuid, 1, True, {0: int(self.now * 1e9)}, None, None, (), ())]
+
+
+def test_an_answer_that_takes_long_makes_no_rate_too_high(tmp_path: Path) -> None:
+    machine = str(uuid.uuid4())
+    store, place = recorded(tmp_path, [machine])
+    reader = Late(machine)
+    statistics = Statistics(tmp_path / "statistics.db", every=1, clock=lambda: reader.now)
+    sampler = Sampler(store, statistics, reader, [place], clock=lambda: reader.now)
+    for second, late in ((1000, 0.4), (1001, 0.0), (1002, 0.5), (1003, 0.0)):
+        reader.now, reader.late = float(second), late
+        sampler.round()
+    (series,) = statistics.read([1], "vcpu.time", 999, 1010).values()
+    assert [point.value for point in series] == pytest.approx([1.0] * 3)
+    statistics.close()
+    store.close()
+
+
+def test_a_round_of_the_sampler_with_all_of_them(
+    five: list[DomainSpec], tmp_path: Path, connection: libvirt.virConnect
+) -> None:
+    """Halted, foreign and paused domains give no sample, running ones do; stopping takes no time."""
+    # the fifth is somebody else's
+    store, place = recorded(tmp_path, [spec.uuid for spec in five[:4]])
     power.suspend(connection, five[0].uuid)
     power.cut_off(connection, five[1].uuid)
     statistics = Statistics(tmp_path / "statistics.db", every=1)
-    sampler = Sampler(store, statistics, Reader(URI), [place.id])
+    sampler = Sampler(store, statistics, Reader(URI), [place])
     sampler.start()
     try:
         with stopped(five[3]):
