@@ -60,6 +60,7 @@ def install(
         taken = session.scalars(select(Image.label).where(Image.label.in_(labels), there)).first()
     if taken is not None:
         raise ImageExists(f"there is an image with the label {taken!r}: choose another one")
+    progress("unpacking", 0.0)
     with as_qcow2(file, folder) as (image, size):
         rounded = -(-size // (_STEP * 2**20)) * _STEP
         made = _store(store, hosts, image, rounded, labels, datacenters, progress)

@@ -1,11 +1,14 @@
 """Images that come from elsewhere, brought into the one format that overlays are made on."""
 
+import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hypervisor.image import command
+from hypervisor.image.errors import ImageError
 from hypervisor.image.probe import probe
 
 
@@ -13,15 +16,29 @@ from hypervisor.image.probe import probe
 def as_qcow2(file: Path, folder: Path) -> Iterator[tuple[Path, int]]:
     """The image `file` as qcow2, and its virtual size in bytes.
 
-    A raw image is converted, in `folder`, for as long as the block runs. The format is what the file's header
-    says, and is always told to QEMU.
-    Raises `ImageError` for a file that is no image, or not self-contained.
+    A raw image is converted, in `folder`, for as long as the block runs. So is a compressed one, as images
+    for download are: QEMU keeps nothing that it unpacks, and every guest would pay for it with each read. The
+    format is what the file's header says, and is always told to QEMU.
+    Raises `ImageError` for a file that is no image, damaged, or not self-contained.
     """
     info = probe(file)
-    if info.format == "qcow2":
+    if info.format == "qcow2" and not _is_compressed(file):
         yield file, info.virtual_size
         return
     with TemporaryDirectory(prefix=".convert-", dir=folder) as work:
         converted = Path(work) / "image.qcow2"
         command.run(["qemu-img", "convert", "-f", info.format, "-O", "qcow2", file, converted])
         yield converted, info.virtual_size
+
+
+def _is_compressed(file: Path) -> bool:
+    command.require(["qemu-img"])
+    looked = ["qemu-img", "check", "-f", "qcow2", "--output=json", str(file)]
+    # its status tells leaks, which are harmless, from damage; so does what it says
+    said = subprocess.run(looked, check=False, capture_output=True, text=True).stdout
+    found = json.loads(said) if said else {"check-errors": 1}
+    if found.get("corruptions") or found.get("check-errors"):
+        raise ImageError(
+            f"{file} is damaged, as by a download that was cut off: get it again, or see `qemu-img check`"
+        )
+    return bool(found.get("compressed-clusters"))

@@ -82,11 +82,12 @@ def write(tree: Path, kernel: Path, initramfs: Path, layout: Layout, work: Path,
     features: list[str | Path] = [*layout.ext4_options, "-L", layout.label, "-d", tree]
     extended = f"offset={root_offset},root_owner=0:0,lazy_itable_init=1"
     command.run(["mke2fs", "-q", "-F", "-t", "ext4", "-E", extended, *features, disk, f"{layout.root_mib}M"])
-    progress("compressing", 0.4)
+    progress("converting", 0.4)
     image = work / "image.qcow2"
-    command.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", disk, image])
+    # not compressed: every guest would unpack again what it reads
+    command.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk, image])
     disk.unlink()
-    progress("compressing", 1.0)
+    progress("converting", 1.0)
     return image
 
 
