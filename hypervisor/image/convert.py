@@ -33,10 +33,12 @@ def as_qcow2(file: Path, folder: Path) -> Iterator[tuple[Path, int]]:
 
 def _is_compressed(file: Path) -> bool:
     command.require(["qemu-img"])
-    looked = ["qemu-img", "check", "-f", "qcow2", "--output=json", str(file)]
+    asked = ["qemu-img", "check", "-f", "qcow2", "--output=json", str(file)]
+    looked = subprocess.run(asked, check=False, capture_output=True, text=True)
+    if not looked.stdout:
+        raise ImageError(f"{file} cannot be looked through: {looked.stderr.strip()}")
     # its status tells leaks, which are harmless, from damage; so does what it says
-    said = subprocess.run(looked, check=False, capture_output=True, text=True).stdout
-    found = json.loads(said) if said else {"check-errors": 1}
+    found = json.loads(looked.stdout)
     if found.get("corruptions") or found.get("check-errors"):
         raise ImageError(
             f"{file} is damaged, as by a download that was cut off: get it again, or see `qemu-img check`"

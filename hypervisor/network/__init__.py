@@ -36,7 +36,7 @@ as a `shared-network`, and answers no DNS. A guest has no route to that server a
 broadcast, in the last eighth of it. libvirt keeps networks apart, and `firewall` keeps the host closed.
 
 On the other networks `isolation` holds each guest to its own MAC and addresses; `firewall` lets them reach
-but some ports of the host.
+but some ports of the host. `losses` tells when somebody removed either's rules.
 """
 
 from hypervisor.network.addresses import allocate, eui64, normal_mac, random_mac, tap_of

@@ -4,7 +4,6 @@ The kernel tells of each change whoever listens (nfnetlink, NFNLGRP_NFTABLES); `
 """
 
 import errno
-import os
 import select
 import socket
 import struct
@@ -29,47 +28,55 @@ class Losses:
 
     def __init__(self, lost: Callable[[], None]) -> None:
         self._lost = lost
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
-        self._ending = os.eventfd(0)
-        self._thread = threading.Thread(target=self._run, name="nftables", daemon=True)
+        # readable when the other one is closed, which ends the wait for the kernel
+        self._ending, self._teller = socket.socketpair()
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to listen: what is removed after this returns is told. Raises `OSError` where that is
-        forbidden."""
-        self._socket.setblocking(False)
-        self._socket.bind((0, 0))
-        self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
+        """Begin to listen: what is removed after this returns is told.
+
+        Raises `OSError` where that is forbidden, and where the kernel has no nftables.
+        """
+        kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_NETFILTER)
+        try:
+            kernel.bind((0, 0))
+            kernel.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
+        except OSError:
+            kernel.close()
+            raise
+        self._thread = threading.Thread(target=self._run, args=[kernel], name="nftables", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End; may be called before `start`. A `lost` that takes long is not waited for."""
-        os.eventfd_write(self._ending, 1)
-        if self._thread.ident is not None:
+        self._teller.close()
+        if self._thread is None:
+            self._ending.close()
+        else:
             self._thread.join(_PATIENCE)
-        if not self._thread.is_alive():
-            self._socket.close()
-            os.close(self._ending)
 
-    def _run(self) -> None:
+    def _run(self, kernel: socket.socket) -> None:
         waiting = select.poll()
-        waiting.register(self._socket, select.POLLIN)
+        waiting.register(kernel, select.POLLIN)
         waiting.register(self._ending, select.POLLIN)
-        while self._ending not in dict(waiting.poll()):
-            if TABLE in set(self._told()):
-                self._lost()
+        with kernel, self._ending:
+            while self._ending.fileno() not in dict(waiting.poll()):
+                if TABLE in set(_told(kernel)):
+                    self._lost()
 
-    def _told(self) -> Iterator[str]:
-        """The tables that were removed, as far as the kernel has told by now."""
-        while True:
-            try:
-                yield from _removed(self._socket.recv(_MOST))
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                # it could not tell all: it may have been ours
-                yield TABLE
+
+def _told(kernel: socket.socket) -> Iterator[str]:
+    """The tables that were removed, as far as the kernel has told by now."""
+    while True:
+        try:
+            yield from _removed(kernel.recv(_MOST))
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            # it could not tell all: it may have been ours
+            yield TABLE
 
 
 def _removed(data: bytes) -> Iterator[str]:

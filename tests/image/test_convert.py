@@ -93,5 +93,5 @@ def test_what_is_no_table_is_refused(raw: Path, tmp_path: Path) -> None:
     with file.open("r+b") as image:
         image.seek(40)
         image.write(bytes([0, 0, 0, 0, 0, 0, 0, 7]))
-    with pytest.raises(ImageError, match="damaged"), as_qcow2(file, tmp_path):
+    with pytest.raises(ImageError, match=r"looked through|damaged"), as_qcow2(file, tmp_path):
         pass
