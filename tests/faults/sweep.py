@@ -13,15 +13,19 @@ from tests.faults.town import Town, Verdict
 from tests.faults.workload import WORK, View, Workload, choose
 
 _MOST = 20  # boundaries of one job; a wait that is repeated could go on for ever
-_TRIES = 6
+_TRIES = 12
 _LOOK = 0.1  # seconds
 
-# what makes possible what is not
+# what may make possible what is not; a machine does for what is not named
 _BEFORE = {
-    "create": "delete", "create on a disk": "new disk", "start": "stop", "stop": "start", "reboot": "start",
-    "delete": "stop", "new disk": "delete a disk", "snapshot": "delete a disk", "roll back": "snapshot",
-    "attach a disk": "new disk", "detach a disk": "attach a disk", "new iface": "delete an iface",
-    "delete an iface": "new iface", "plug an iface": "new iface", "delete a disk": "new disk",
+    "create": ["delete"], "create on a disk": ["new disk", "delete"], "start": ["stop", "create"],
+    "stop": ["start", "create"], "reboot": ["start", "create"], "delete": ["stop", "create"],
+    "new disk": ["delete a disk"], "snapshot": ["new disk", "delete a disk"],
+    "roll back": ["snapshot", "create"], "attach a disk": ["new disk", "create"],
+    "detach a disk": ["attach a disk", "new disk", "create"], "new iface": ["delete an iface"],
+    "delete an iface": ["new iface"], "plug an iface": ["new iface", "create"],
+    "change an iface": ["new iface"], "delete a disk": ["new disk"], "change a disk": ["new disk"],
+    "migrate what is detached": ["new disk"],
 }  # fmt: skip
 
 
@@ -39,9 +43,7 @@ def play_sweep(town: Town, plan: Plan, seed: int) -> Result:
     before = max((one["id"] for one in town.records().operation), default=0)
     for number in range(1, _MOST):
         workload = Workload(town.service.client(), random.Random(chance.random()))
-        if not _possible(town, workload, work):
-            result.blows.append("was not possible")
-            break
+        assert _possible(town, workload, work), f"{work} was not possible"
         blows.arm(town.plan, boundary, number)
         workload.ask(1, work)
         said = _killed(town, workload)
@@ -65,13 +67,26 @@ def _possible(town: Town, workload: Workload, work: str, depth: int = 3) -> bool
     for _ in range(_TRIES):
         if choose(View.take(workload.client), workload.chance, work) is not None:
             return True
-        before = _BEFORE.get(work, "create")
-        if not depth or not _possible(town, workload, before, depth - 1):
+        before = _BEFORE.get(work, ["create"])
+        order = workload.chance.sample(before, len(before))
+        found = next((one for one in order if depth and _possible(town, workload, one, depth - 1)), None)
+        if found is None:
             return False
-        workload.ask(1, before)
+        _do(workload, found)
         town.settle(workload)
         town.book.follow(town.records())
     return False
+
+
+def _do(workload: Workload, kind: str) -> None:
+    view = View.take(workload.client)
+    if kind == "new disk":
+        # empty, or of an image: a copy of any disk there is would seldom have a system
+        view.disks.clear()
+    call = choose(view, workload.chance, kind)
+    with suppress(xmlrpc.client.Fault):
+        if call is not None:
+            workload.call(*call)
 
 
 def _killed(town: Town, workload: Workload) -> str:
