@@ -48,8 +48,9 @@ class Rules:
         log.warning("the rules that keep guests within bounds were removed from nftables: they are put back")
         while not self._ending.is_set():
             try:
-                for datacenter_id in (one for uri in self._here() for one in self._hosts.places[uri]):
-                    self._hosts.prepare_again(datacenter_id)
+                for uri in self._here():
+                    for datacenter_id in self._hosts.places[uri]:
+                        self._hosts.prepare_again(datacenter_id)
                 self._share()
             except HypervisorError as error:
                 log.warning("the rules of nftables are not back yet: %s", error)

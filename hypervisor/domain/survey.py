@@ -1,6 +1,9 @@
 """All domains of ours on a host, as they are defined and as they run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import libvirt
 
@@ -9,6 +12,8 @@ from hypervisor.domain.spec import DomainSpec
 from hypervisor.domain.xml import NAMESPACE, parse
 from hypervisor.libvirt_errors import NoDomain, explained
 from hypervisor.network import bridge, share
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +27,16 @@ class Seen:
 
 def domains(connection: libvirt.virConnect) -> list[Seen]:
     """The domains that have our marks; one that vanishes meanwhile is left out. Raises `LibvirtError`."""
+    return _each(connection, partial(_look, connection))
+
+
+def _each(connection: libvirt.virConnect, look: Callable[[libvirt.virDomain], T]) -> list[T]:
     found = []
     with explained("list of domains"):
         for domain in connection.listAllDomains():
             if is_marked(domain, NAMESPACE):
                 try:
-                    found.append(_look(connection, domain))
+                    found.append(look(domain))
                 except NoDomain:
                     continue
     return found
@@ -35,10 +44,15 @@ def domains(connection: libvirt.virConnect) -> list[Seen]:
 
 def _look(connection: libvirt.virConnect, domain: libvirt.virDomain) -> Seen:
     now = state(connection, domain.UUIDString())
+    defined = _defined(domain)
     with explained(f"definition of domain {domain.UUIDString()}"):
-        defined = parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
         live = parse(domain.XMLDesc()) if now.powered else None
     return Seen(defined, live, now)
+
+
+def _defined(domain: libvirt.virDomain) -> DomainSpec:
+    with explained(f"definition of domain {domain.UUIDString()}"):
+        return parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
 
 
 def share_addresses(connection: libvirt.virConnect) -> None:
@@ -46,9 +60,9 @@ def share_addresses(connection: libvirt.virConnect) -> None:
 
     `power.define` does so for one; this is for all, when the rules may have been lost. Raises `LibvirtError`.
     """
-    for seen in domains(connection):
-        if len(seen.defined.interfaces) > 1:
-            share(connection, [interface.mac for interface in seen.defined.interfaces])
+    for spec in _each(connection, _defined):
+        if len(spec.interfaces) > 1:
+            share(connection, [interface.mac for interface in spec.interfaces])
 
 
 def taps(connection: libvirt.virConnect) -> set[str]:
